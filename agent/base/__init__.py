@@ -1,0 +1,1 @@
+"""What both processes stand on: running, logging, SQLite, the MQTT edge."""

@@ -1,0 +1,416 @@
+"""The messages between a board and its hub: what each JSON payload holds.
+
+Every payload is UTF-8 JSON of one frozen dataclass below.  Unknown keys are ignored, so an
+older side can read a newer one.  Every time is an integer of milliseconds: ``*_ms`` since
+the Unix epoch by the board's own clock, except ``mono_ms``, which counts from the start of
+the boot named beside it and is right even when the clock is wrong.
+
+**Readings.**  A board numbers its readings within a *stream*, an id that it draws at each
+start of the agent; (board, stream, seq) names one reading for ever.  A commit of the outbox
+is one *block*: columns instead of repeated keys, times as differences to the one before.
+A *batch* is what one MQTT message carries: the blocks, spliced in as they were stored, what
+of each stream the board still *holds*, and the *gaps* it had to make.
+
+>>> block = block_of([Reading("room", 21.5, 900, 1_700_000_000_000),
+...                   Reading("room", 21.75, 10_900, 1_700_000_010_000)],
+...                  boot="b" * 32, stream="s" * 16, seq0=7, clock="synced")
+>>> dumps(block.mono_ms), dumps(block.value)
+(b'[900,10000]', b'[21.5,21.75]')
+>>> payload = frame({"s" * 16: Held(low=7, next=9)}, (), [dumps(block)])
+>>> batch = read_batch(payload)
+>>> [reading.mono_ms for reading in readings_of(batch.blocks[0])]
+[900, 10900]
+
+The hub answers with an *ack*: for each stream named in ``held``, the highest seq up to which
+it has committed everything, declared gaps included.  Only then may the board delete.
+
+**Signed texts.**  What a party signs begins with a line that says what it is, so that no
+signature can be taken for another (`lichen/<kind>/v1`), and goes on with one line of JSON;
+`agent.wire.note` wraps it.
+
+>>> compose("time", {"at_ms": 5})
+'lichen/time/v1\\n{"at_ms":5}\\n'
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from typing import Annotated, Any, Literal, TypeVar
+
+from agent.wire.decode import Length, Match, Range, decode, decode_json, dumps, loads
+from agent.wire.errors import Refused
+
+T = TypeVar("T")
+
+MAX_PAYLOAD = 256 * 1024
+"""Largest message accepted from the wire, in bytes as it travels."""
+MAX_INFLATED = 1024 * 1024
+"""Largest message after inflating, in bytes."""
+COMPRESS_ABOVE = 256
+JSON = "application/json"
+ZLIB_JSON = "application/json+zlib"
+
+ClockState = Literal["synced", "hub", "unsynced"]
+Count = Annotated[int, Range(0, 2**53)]
+Millis = Annotated[int, Range(-(2**53), 2**53)]
+StreamId = Annotated[str, Match(r"[a-z2-7]{16}", "16 characters of a-z and 2-7")]
+BootId = Annotated[str, Match(r"[0-9a-f]{32}", "32 hexadecimal digits")]
+SensorName = Annotated[
+    str, Match(r"[a-z0-9][a-z0-9_.-]{0,63}", "lower-case letters, digits, '_', '.' or '-', at most 64")
+]
+Text = Annotated[str, Length(0, 256)]
+
+
+# --- presence and about: what a board says of itself (retained) ------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """``up/presence``: the birth of a session, and its will with the same nonce."""
+
+    state: Literal["online", "offline"]
+    nonce: Annotated[str, Length(1, 64)]
+    boot: BootId
+    at_ms: Millis
+    version: Text = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sensor:
+    """One named source of values.  ``unit`` as in UCUM or empty; ``quantity`` such as "temperature"."""
+
+    name: SensorName
+    kind: Text
+    unit: Text = ""
+    quantity: Text = ""
+    interval_ms: Count = 0
+    error: Text = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A known fault: stable code, one sentence, a hint, and since when."""
+
+    code: Annotated[str, Match(r"[a-z0-9-]{1,64}", "a slug")]
+    sentence: Text
+    hint: Text = ""
+    severity: Literal["notice", "warn", "fail"] = "warn"
+    since_ms: Millis = 0
+    count: Count = 1
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxState:
+    """How much a board still holds that its hub has not acknowledged."""
+
+    readings: Count = 0
+    bytes: Count = 0
+    max_bytes: Count = 0
+    oldest_ms: Millis | None = None
+    dropped: Count = 0
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """``up/about``: identity, hardware, versions, totals, sensors, problems."""
+
+    board: str
+    version: Text
+    log_key: Text
+    seal_key: Text
+    boot: BootId
+    started_ms: Millis
+    hostname: Text = ""
+    model: Text = ""
+    system: Text = ""
+    kernel: Text = ""
+    arch: Text = ""
+    cpus: Count = 0
+    memory_bytes: Count = 0
+    disk_bytes: Count = 0
+    clock: ClockState = "unsynced"
+    report_every_ms: Count = 60_000
+    outbox: OutboxState = field(default_factory=OutboxState)
+    sensors: Annotated[tuple[Sensor, ...], Length(0, 512)] = ()
+    problems: Annotated[tuple[Problem, ...], Length(0, 128)] = ()
+
+
+# --- readings --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One value of one sensor; ``None`` when the sensor was asked and could not tell."""
+
+    sensor: str
+    value: float | None
+    mono_ms: int
+    wall_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Readings of one commit, as columns of equal length.
+
+    ``sensor`` indexes ``sensors``; ``mono_ms`` and ``wall_ms`` hold the first time and then
+    the difference to the one before.
+    """
+
+    boot: BootId
+    stream: StreamId
+    seq0: Annotated[int, Range(1, 2**53)]
+    clock: ClockState
+    sensors: Annotated[tuple[SensorName, ...], Length(1, 512)]
+    sensor: Annotated[tuple[int, ...], Length(1, 65536)]
+    mono_ms: Annotated[tuple[int, ...], Length(1, 65536)]
+    wall_ms: Annotated[tuple[int, ...], Length(1, 65536)]
+    value: Annotated[tuple[float | None, ...], Length(1, 65536)]
+
+    @property
+    def next(self) -> int:
+        """The seq after this block's last reading."""
+        return self.seq0 + len(self.sensor)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a board still holds of one stream: readings ``low`` to ``next - 1``."""
+
+    low: Annotated[int, Range(1, 2**53)]
+    next: Annotated[int, Range(1, 2**53)]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Readings ``seq0 .. seq0 + count - 1`` of a stream that nobody will see again, and why."""
+
+    stream: StreamId
+    seq0: Annotated[int, Range(1, 2**53)]
+    count: Annotated[int, Range(1, 2**53)]
+    from_ms: Millis
+    to_ms: Millis
+    reason: Literal["outbox-full", "lost"] = "outbox-full"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """``up/readings``: one message; blocks of one stream, in order and without holes."""
+
+    held: dict[StreamId, Held]
+    gaps: Annotated[tuple[Gap, ...], Length(0, 64)] = ()
+    blocks: Annotated[tuple[Block, ...], Length(0, 64)] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """``down/ack``: for each stream the highest seq up to which all is committed (0: nothing)."""
+
+    streams: dict[StreamId, Count]
+
+
+def block_of(
+    readings: Sequence[Reading], *, boot: str, stream: str, seq0: int, clock: ClockState
+) -> Block:
+    """Turn readings (at least one) into the columns that are stored and sent."""
+    names = tuple(dict.fromkeys(reading.sensor for reading in readings))
+    index = {name: position for position, name in enumerate(names)}
+    return Block(
+        boot=boot,
+        stream=stream,
+        seq0=seq0,
+        clock=clock,
+        sensors=names,
+        sensor=tuple(index[reading.sensor] for reading in readings),
+        mono_ms=_differences([reading.mono_ms for reading in readings]),
+        wall_ms=_differences([reading.wall_ms for reading in readings]),
+        value=tuple(reading.value for reading in readings),
+    )
+
+
+def readings_of(block: Block) -> Iterator[Reading]:
+    """The readings of a block that `read_batch` has checked, in the order of their seq."""
+    times = zip(accumulate(block.mono_ms), accumulate(block.wall_ms), strict=True)
+    for position, value, (mono_ms, wall_ms) in zip(block.sensor, block.value, times, strict=True):
+        yield Reading(block.sensors[position], value, mono_ms, wall_ms)
+
+
+def frame(held: Mapping[str, Held], gaps: Sequence[Gap], blocks: Sequence[bytes]) -> bytes:
+    """The payload of a batch around blocks that were encoded when they were committed."""
+    return b'{"held":%s,"gaps":%s,"blocks":[%s]}' % (
+        dumps(dict(held)),
+        dumps(tuple(gaps)),
+        b",".join(blocks),
+    )
+
+
+def read_batch(payload: bytes) -> Batch:
+    """Decode and check a batch.  Raises Refused with the path of what is wrong."""
+    batch = decode_json(Batch, payload, max_bytes=MAX_INFLATED)
+    for position, block in enumerate(batch.blocks):
+        _check_columns(block, f"blocks[{position}]")
+    for before, after in pairwise(batch.blocks):
+        if (before.stream, before.next) != (after.stream, after.seq0):
+            raise Refused(f"blocks: {after.stream}/{after.seq0} does not follow {before.stream}/{before.next - 1}")
+    return batch
+
+
+def _check_columns(block: Block, where: str) -> None:
+    rows = len(block.sensor)
+    for name in ("mono_ms", "wall_ms", "value"):
+        if len(getattr(block, name)) != rows:
+            raise Refused(f"{where}.{name}: {len(getattr(block, name))} entries where sensor has {rows}")
+    if not 0 <= min(block.sensor) <= max(block.sensor) < len(block.sensors):
+        raise Refused(f"{where}.sensor: an index is outside of sensors (0 to {len(block.sensors) - 1})")
+
+
+def _differences(times: Sequence[int]) -> tuple[int, ...]:
+    return (times[0], *(after - before for before, after in pairwise(times)))
+
+
+# --- commands --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """``down/command``, signed: do ``name`` once, in the session whose birth had ``nonce``."""
+
+    id: Annotated[str, Match(r"[A-Za-z0-9_-]{1,64}", "a message id")]
+    board: str
+    nonce: Annotated[str, Length(1, 64)]
+    name: Annotated[str, Match(r"[a-z0-9-]{1,64}", "a slug")]
+    issued_ms: Millis
+    args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """``up/reply/<id>``: what became of a command."""
+
+    id: Annotated[str, Match(r"[A-Za-z0-9_-]{1,64}", "a message id")]
+    status: Literal["running", "done", "failed", "refused"]
+    data: dict[str, Any] = field(default_factory=dict)
+    error: Annotated[str, Length(0, 4096)] = ""
+
+
+# --- the hub document and joining --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HubKeys:
+    """Verifier keys (`agent.wire.note` key texts) that the root key vouches for."""
+
+    order: Text
+    receipt: Text
+    time: Text
+    command: Text
+    release: Text
+
+
+@dataclass(frozen=True, slots=True)
+class HubDocument:
+    """``down/hub``, signed by the hub's root key; a higher ``number`` replaces a lower one.
+
+    ``url`` is the hub's HTTPS address for boards, ``mqtt_host`` and ``mqtt_port`` its broker,
+    ``ca_pem`` the one certificate authority that both are checked against.
+    """
+
+    number: Annotated[int, Range(1, 2**53)]
+    hub: str
+    name: Text
+    issued_ms: Millis
+    keys: HubKeys
+    ca_pem: Annotated[str, Length(1, 16384)]
+    url: Text
+    mqtt_host: Text
+    mqtt_port: Annotated[int, Range(1, 65535)]
+
+
+@dataclass(frozen=True, slots=True)
+class JoinFile:
+    """What a technician puts on a card: where the hub is, how to know it, and a token."""
+
+    hub_url: Text
+    hub_key: Text
+    ca_sha256: Annotated[str, Match(r"[0-9a-f]{64}", "64 hexadecimal digits")]
+    token: Annotated[str, Length(16, 128)]
+
+
+@dataclass(frozen=True, slots=True)
+class JoinProof:
+    """What a board's log key signs to join (kind "join"): bound to hub, token and both keys.
+
+    ``token_sha256`` in hexadecimal; ``tls_key`` the PEM of the public key in the request;
+    ``seal_key`` as in `agent.wire.seal`.
+    """
+
+    hub: str
+    token_sha256: Annotated[str, Match(r"[0-9a-f]{64}", "64 hexadecimal digits")]
+    tls_key: Annotated[str, Length(1, 4096)]
+    seal_key: Text
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """``POST /join``: ``csr_pem`` is the TLS certificate request, ``proof`` a signed note."""
+
+    token: Annotated[str, Length(16, 128)]
+    log_key: Text
+    seal_key: Text
+    csr_pem: Annotated[str, Length(1, 8192)]
+    proof: Annotated[str, Length(1, 8192)]
+
+
+@dataclass(frozen=True, slots=True)
+class JoinAnswer:
+    """The hub's answer: the board's certificate chain and the signed hub document."""
+
+    board: str
+    certificate_pem: Annotated[str, Length(1, 16384)]
+    hub_note: Annotated[str, Length(1, 65536)]
+    name: Text = ""
+
+
+# --- signed texts and the bytes that travel ----------------------------------------------------
+
+Kind = Literal["seal", "join", "renew", "hub", "order", "command", "time", "release"]
+
+
+def compose(kind: Kind, message: object) -> str:
+    """The text that is signed for ``message``: the kind's own line, then one line of JSON."""
+    return f"lichen/{kind}/v1\n{dumps(message).decode()}\n"
+
+
+def read_text(kind: Kind, cls: type[T], text: str) -> T:
+    """The message inside a signed text of exactly this kind.  Raises Refused."""
+    head, _, body = text.partition("\n")
+    if head != f"lichen/{kind}/v1":
+        raise Refused(f"the signed text begins with {head[:64]!r}, not with 'lichen/{kind}/v1'")
+    return decode(cls, loads(body.encode(), max_bytes=MAX_INFLATED))
+
+
+def pack(payload: bytes) -> tuple[bytes, str]:
+    """The bytes to send and their content type; compressed when that pays."""
+    if len(payload) <= COMPRESS_ABOVE:
+        return payload, JSON
+    return zlib.compress(payload, 6), ZLIB_JSON
+
+
+def unpack(payload: bytes, content_type: str) -> bytes:
+    """Undo `pack`, never holding more than MAX_INFLATED bytes.  Raises Refused."""
+    if len(payload) > MAX_PAYLOAD:
+        raise Refused(f"a message of {len(payload)} bytes is over the limit of {MAX_PAYLOAD}", code="too-large")
+    if content_type in ("", JSON):
+        return payload
+    if content_type != ZLIB_JSON:
+        raise Refused(f"content type {content_type[:64]!r} is neither {JSON} nor {ZLIB_JSON}")
+    inflater = zlib.decompressobj()
+    try:
+        inflated = inflater.decompress(payload, MAX_INFLATED)
+    except zlib.error as error:
+        raise Refused(f"the payload is not zlib data: {error}") from error
+    if not inflater.eof or inflater.unused_data:
+        raise Refused(f"the payload is cut short or inflates to over {MAX_INFLATED} bytes", code="too-large")
+    return inflated

@@ -1,0 +1,1 @@
+"""The Lichen hub: one operator's controller. Start reading at :mod:`hub.app`."""

@@ -1,0 +1,1 @@
+"""The hub's memory: the schema and all of its SQL, a function per question."""

@@ -1,0 +1,185 @@
+"""Tables of the hub's database, as SQLAlchemy Core.
+
+Owns the names and types of columns; migrations/ brings a database to this shape, and a test
+holds the two against each other.  Queries live in the modules beside this one, by noun.
+Times are integers of milliseconds since the Unix epoch; secrets are stored as SHA-256 only
+(random tokens) or argon2id (passwords).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+# SQLite numbers rows by itself only under INTEGER PRIMARY KEY, PostgreSQL wants BIGINT.
+RowId = BigInteger().with_variant(Integer, "sqlite")
+
+boards = Table(
+    "boards",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("labels", JSON, nullable=False),  # {key: value}
+    Column("log_key", String, nullable=False),
+    Column("seal_key", String, nullable=False),
+    Column("joined_ms", BigInteger, nullable=False),
+    Column("revoked_ms", BigInteger),
+    Column("presence", String(8), nullable=False),  # online | offline
+    Column("presence_ms", BigInteger),
+    Column("nonce", String(64), nullable=False),  # of the session that presence speaks of
+    Column("heard_ms", BigInteger),  # last message of any kind, by the hub's clock
+    Column("about", JSON),  # the last `about`, as decoded
+    Column("latest", JSON, nullable=False),  # {sensor: [value, wall_ms]}
+)
+
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("serial", String(40), primary_key=True),  # hexadecimal
+    Column("board", String(16), ForeignKey("boards.id"), nullable=False, index=True),
+    Column("issued_ms", BigInteger, nullable=False),
+    Column("not_after_ms", BigInteger, nullable=False),
+)
+
+join_tokens = Table(
+    "join_tokens",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("name", String(64), nullable=False),  # for the board; empty: chosen from its id
+    Column("labels", JSON, nullable=False),
+    Column("uses", Integer, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("revoked_ms", BigInteger),
+)
+
+join_uses = Table(
+    "join_uses",
+    metadata,
+    Column("token", ForeignKey("join_tokens.id"), primary_key=True),
+    Column("board", ForeignKey("boards.id"), primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+)
+
+sensors = Table(
+    "sensors",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("board", String(16), ForeignKey("boards.id"), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("kind", String, nullable=False, server_default=""),
+    Column("unit", String, nullable=False, server_default=""),
+    Column("quantity", String, nullable=False, server_default=""),
+    Column("interval_ms", BigInteger, nullable=False, server_default="0"),
+    UniqueConstraint("board", "name"),
+)
+
+streams = Table(
+    "streams",
+    metadata,
+    Column("board", String(16), ForeignKey("boards.id"), primary_key=True),
+    Column("stream", String(16), primary_key=True),
+    Column("contiguous", BigInteger, nullable=False),  # everything up to here is committed or a gap
+    Column("seen_ms", BigInteger, nullable=False),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("board", String(16), ForeignKey("boards.id"), nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("from_ms", BigInteger, nullable=False),  # smallest and largest wall time in it
+    Column("to_ms", BigInteger, nullable=False),
+    Column("stream", String(16), nullable=False),
+    Column("seq0", BigInteger, nullable=False),
+    Column("count", Integer, nullable=False),
+    # The first readings of the payload that were committed before: an overlap after a resend.
+    Column("skip", Integer, nullable=False),
+    Column("content_type", String, nullable=False),
+    Column("payload", LargeBinary, nullable=False),  # as it came
+    Index("batches_range", "board", "to_ms"),
+)
+
+gaps = Table(
+    "gaps",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("board", String(16), ForeignKey("boards.id"), nullable=False),
+    Column("stream", String(16), nullable=False),
+    Column("seq0", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("from_ms", BigInteger),
+    Column("to_ms", BigInteger),
+    Column("reason", String, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    UniqueConstraint("board", "stream", "seq0"),
+)
+
+rollups = Table(
+    "rollups",
+    metadata,
+    Column("sensor", RowId, ForeignKey("sensors.id"), primary_key=True),
+    Column("bucket_ms", BigInteger, primary_key=True),  # start of 15 minutes of wall time
+    Column("min", Float, nullable=False),
+    Column("max", Float, nullable=False),
+    Column("sum", Float, nullable=False),
+    Column("count", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("board", String(16), index=True),
+    Column("actor", String, nullable=False),  # "hub", "board" or an admin's name
+    Column("kind", String, nullable=False),  # joined, online, offline, renamed, gap, ...
+    Column("text", String, nullable=False),
+)
+
+admins = Table(
+    "admins",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("password", String, nullable=False),  # argon2id, in its own string form
+)
+
+# Sessions of browsers, tokens of programs and one-time login links are one thing:
+# a random secret, kept as its hash, that stands for an admin until it ends.
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("kind", String(8), nullable=False),  # session | token | link
+    Column("id", String(16), nullable=False, unique=True),  # to name it without telling it
+    Column("admin", ForeignKey("admins.name"), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger),
+)
+
+# Facts about the hub itself: "fold" (the last batch whose readings are in the roll-ups),
+# "document" (number of the hub document).
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
