@@ -1,0 +1,241 @@
+"""A hub and its boards as real processes in one directory, for tests and benchmarks.
+
+    async with Lab(tmp_path) as lab:
+        await lab.start_hub()
+        board = await lab.add_board("pump", sensors=[...])
+        await board.start()
+        await lab.until(lambda: board.stored() > 0, "a reading is stored")
+
+Everything goes the way it goes in the field: `lichen-hub init`, a token through the API,
+`lichen-agent run` joining over HTTPS.  Counting is done beside the processes, in the SQLite
+files themselves.  All processes are stopped by their own pid when the block ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sqlite3
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import tomli_w
+
+ADMIN = "admin"
+PASSWORD = "correct horse battery"
+
+
+def free_ports(count: int) -> list[int]:
+    """``count`` consecutive free ports of the loopback address."""
+    for base in range(20_000 + os.getpid() % 20_000, 60_000, count):
+        try:
+            with contextlib.ExitStack() as stack:
+                for port in range(base, base + count):
+                    stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return list(range(base, base + count))
+        except OSError:
+            continue
+    raise RuntimeError("no free ports")
+
+
+class Process:
+    """One child process, its output kept in a file, told to stop by its own pid."""
+
+    def __init__(self, name: str, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+        self.name, self.argv, self.log = name, list(argv), log
+        self.env = {**os.environ, **(env or {})}
+        self.child: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self.child is not None, f"{self.name} was not started"
+        return self.child.pid
+
+    @property
+    def running(self) -> bool:
+        return self.child is not None and self.child.returncode is None
+
+    async def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.child = await asyncio.create_subprocess_exec(
+                *self.argv, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=self.env
+            )
+
+    async def stop(self, sign: signal.Signals = signal.SIGTERM, within_s: float = 10) -> int:
+        """Send ``sign``, wait, and return the exit status."""
+        assert self.child is not None
+        if self.child.returncode is None:
+            self.child.send_signal(signal.SIGCONT)
+            self.child.send_signal(sign)
+        async with asyncio.timeout(within_s):
+            return await self.child.wait()
+
+    async def kill(self) -> None:
+        await self.stop(signal.SIGKILL)
+
+    def tail(self, lines: int = 30) -> str:
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+def script(name: str) -> str:
+    """The path of one of our own commands in the environment that runs the tests."""
+    return str(Path(sys.executable).parent / name)
+
+
+class Board(Process):
+    """An agent of its own, with its state in a directory of its own."""
+
+    def __init__(self, lab: Lab, name: str, config: dict[str, Any]) -> None:
+        self.lab, self.dir = lab, lab.dir / name
+        self.dir.mkdir()
+        self.config_file = self.dir / "agent.toml"
+        self.config_file.write_text(tomli_w.dumps({"state_dir": str(self.dir / "state"), **config}))
+        super().__init__(
+            name,
+            [script("lichen-agent"), "run", "--config", str(self.config_file)],
+            self.dir / "agent.log",
+        )
+
+    @property
+    def state(self) -> Path:
+        return self.dir / "state"
+
+    @property
+    def id(self) -> str:
+        return str(tomllib.loads((self.state / "board.toml").read_text())["board"])
+
+    @property
+    def joined(self) -> bool:
+        return (self.state / "board.toml").exists()
+
+    def held(self) -> int:
+        """Readings in the outbox: committed and not yet acknowledged."""
+        return int(self.lab.ask(self.state / "outbox.db", "SELECT coalesce(sum(count), 0) FROM blocks")[0][0])
+
+    def stored(self) -> int:
+        """Readings of this board in the hub's store."""
+        rows = self.lab.ask(
+            self.lab.hub_dir / "hub.db",
+            "SELECT coalesce(sum(count - skip), 0) FROM batches WHERE board = ?",
+            self.id,
+        )
+        return int(rows[0][0])
+
+
+class Lab:
+    """One hub and any number of boards under ``dir``."""
+
+    def __init__(self, directory: Path) -> None:
+        self.dir = directory
+        self.hub_dir = directory / "hub"
+        self.page_port, self.board_port, self.mqtt_port = free_ports(3)
+        self.url = f"http://127.0.0.1:{self.page_port}"
+        self.hub = Process(
+            "hub", [script("lichen-hub"), "run", "--dir", str(self.hub_dir)], directory / "hub.log"
+        )
+        self.boards: list[Board] = []
+        self.api_token = ""
+
+    async def __aenter__(self) -> Self:
+        password = self.dir / "password"
+        password.write_text(PASSWORD)
+        await self.command(
+            "lichen-hub", "init", str(self.hub_dir), "--host", "127.0.0.1", "--listen", "127.0.0.1",
+            "--port", str(self.page_port), "--admin", ADMIN, "--password-file", str(password),
+        )  # fmt: skip
+        token = await self.command("lichen-hub", "api-token", "--dir", str(self.hub_dir), "--name", "lab")
+        self.api_token = token.strip().splitlines()[-1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for process in [*self.boards, self.hub]:
+            if process.running:
+                await process.kill()
+
+    async def command(self, name: str, *args: str, status: int = 0) -> str:
+        """Run one of our commands to its end and return what it printed."""
+        child = await asyncio.create_subprocess_exec(
+            script(name), *args, stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        async with asyncio.timeout(60):
+            out, err = await child.communicate()
+        assert child.returncode == status, f"{name} {args} -> {child.returncode}\n{out.decode()}{err.decode()}"
+        return out.decode()
+
+    async def start_hub(self) -> None:
+        await self.hub.start()
+        await self.until(self.healthy, "the hub answers /healthz")
+
+    async def healthy(self) -> bool:
+        with contextlib.suppress(aiohttp.ClientError):
+            async with aiohttp.ClientSession() as http, http.get(f"{self.url}/healthz") as response:
+                return response.status == 200
+        return False
+
+    async def api(self, method: str, path: str, **options: Any) -> Any:
+        """Call the hub's API and return its JSON."""
+        headers = {"Authorization": f"Bearer {self.api_token}"}
+        async with (
+            aiohttp.ClientSession(headers=headers) as http,
+            http.request(method, f"{self.url}/api/v1{path}", **options) as response,
+        ):
+            assert response.status < 400, f"{method} {path} -> {response.status}: {await response.text()}"
+            return await response.json()
+
+    async def new_token(self, **options: Any) -> dict[str, Any]:
+        """Make a join token; the answer holds the fields of a join file."""
+        answer: dict[str, Any] = await self.api("POST", "/tokens", json=options)
+        return answer
+
+    async def add_board(self, name: str, **config: Any) -> Board:
+        """A board with a join file in place, not started.  ``config`` is its agent.toml."""
+        board = Board(self, name, config)
+        answer = await self.new_token(name=name)
+        board.state.mkdir(mode=0o700)
+        join = {key: answer["join_file"][key] for key in ("hub_url", "hub_key", "ca_sha256", "token")}
+        (board.state / "join.toml").write_text(tomli_w.dumps(join))
+        self.boards.append(board)
+        return board
+
+    def ask(self, database: Path, sql: str, *args: object) -> list[tuple[Any, ...]]:
+        """Ask a SQLite file beside the process that owns it; nothing when it is not there yet."""
+        with read_only(database) as connection:
+            return connection.execute(sql, args).fetchall()
+
+    async def until(
+        self, condition: Callable[[], Any], what: str, within_s: float = 20, every_s: float = 0.05
+    ) -> None:
+        """Look until ``condition`` holds.  Fails with the tails of all logs."""
+        try:
+            async with asyncio.timeout(within_s):
+                while True:
+                    found = condition()
+                    if asyncio.iscoroutine(found):
+                        found = await found
+                    if found:
+                        return
+                    await asyncio.sleep(every_s)
+        except TimeoutError:
+            raise AssertionError(f"not within {within_s} s: {what}\n{self.logs()}") from None
+
+    def logs(self) -> str:
+        return "\n".join(f"--- {process.name}\n{process.tail()}" for process in [self.hub, *self.boards])
+
+
+@contextlib.contextmanager
+def read_only(database: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that cannot write, closed at the end."""
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)
+    try:
+        yield connection
+    finally:
+        connection.close()
