@@ -1,0 +1,1 @@
+"""Who may do what: the hub's own keys, admins and their logins."""

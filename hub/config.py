@@ -1,0 +1,178 @@
+"""What an operator can set on a hub, and where the hub keeps its files.
+
+Owns the keys of ``hub.toml`` with their defaults, and the names inside a hub's directory.
+`hub.__main__` loads it, `hub.app` hands it on; it never opens anything but ``hub.toml``.
+
+    name = "north"                  # what boards and people see
+    host = "hub.example.org"        # the address under which boards reach this machine
+
+Everything else has a default.  ``page_port`` is the page on this machine, ``board_port`` HTTPS
+for boards, ``mqtt_port`` MQTT over TLS for boards.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from agent.wire.decode import Length, Match, Range, decode, plain
+from agent.wire.errors import ConfigError
+
+Port = Annotated[int, Range(1, 65535)]
+Host = Annotated[str, Match(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,45}", "a host name or an address")]
+
+ENVIRONMENT = "LICHEN_HUB_DIR"
+CHECKOUT = Path(".run/hub")
+SYSTEM = Path("/var/lib/lichen-hub")
+PAGE_PORT = 8420
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """``[log]``: the least severe messages that are written."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The keys of ``hub.toml``.
+
+    ``host`` goes into join files, the hub document and the server certificate; ``listen`` is
+    the local address that the two ports for boards are bound to.  ``commit_every_ms`` is how
+    long readings may wait for others before they are committed together.
+    """
+
+    name: Annotated[str, Length(1, 64)]
+    host: Host = "127.0.0.1"
+    listen: Host = "0.0.0.0"  # noqa: S104  boards are on other machines
+    page_host: Host = "127.0.0.1"
+    page_port: Port = PAGE_PORT
+    board_port: Port = PAGE_PORT + 1
+    mqtt_port: Port = PAGE_PORT + 2
+    commit_every_ms: Annotated[int, Range(1, 10_000)] = 200
+    log: Log = field(default_factory=Log)
+
+    @property
+    def board_url(self) -> str:
+        """The address under which boards join: https://host:board_port."""
+        return f"https://{_bracketed(self.host)}:{self.board_port}"
+
+    @property
+    def page_url(self) -> str:
+        """The address of the page on this machine."""
+        return f"http://{_bracketed(self.page_host)}:{self.page_port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A hub's directory (0700): every file that is the hub."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "hub.toml"
+
+    @property
+    def keys(self) -> Path:
+        return self.path / "keys"
+
+    @property
+    def ca(self) -> Path:
+        return self.path / "ca"
+
+    @property
+    def broker(self) -> Path:
+        return self.path / "broker"
+
+    @property
+    def database(self) -> Path:
+        return self.path / "hub.db"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "hub.lock"
+
+
+def find(option: str | Path | None = None, environment: Mapping[str, str] = os.environ) -> Directory:
+    """The hub's directory: the option, $LICHEN_HUB_DIR, a checkout's .run/hub, the system's."""
+    named = option or environment.get(ENVIRONMENT)
+    if named:
+        return Directory(Path(named).absolute())
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        candidate = folder / CHECKOUT
+        # A directory of somebody else, found by walking up from /tmp, must not become our hub.
+        if candidate.is_dir() and candidate.stat().st_uid == os.getuid():
+            return Directory(candidate)
+    return Directory(SYSTEM)
+
+
+def load(directory: Directory) -> Config:
+    """Read and check ``hub.toml``.  Raises ConfigError naming the file and the key."""
+    path = directory.config
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"there is no hub in {directory.path}",
+            hint=f"make one: lichen-hub init {directory.path}   (or name it: --dir, ${ENVIRONMENT})",
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    return parse(text, path)
+
+
+def parse(text: str, path: Path | str = "hub.toml") -> Config:
+    """The configuration in ``text``.  Raises ConfigError whose message begins with ``path``."""
+    try:
+        config = decode(Config, tomllib.loads(text), strict=True)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}", hint=error.hint) from error
+    _check(config, path)
+    return config
+
+
+def show(config: Config) -> str:
+    """Every key with its value, as TOML."""
+    import tomli_w  # only to write
+
+    return tomli_w.dumps(plain(config))
+
+
+def _check(config: Config, path: Path | str) -> None:
+    """What no single key can tell."""
+    if not _is_loopback(config.page_host):
+        raise ConfigError(
+            f"{path}: page_host: {config.page_host!r} is not an address of this machine's loopback",
+            hint="the page is plain HTTP, so it stays on 127.0.0.1, ::1 or localhost;"
+            f" from elsewhere use https on board_port ({config.board_port})",
+        )
+    ports = {"page_port": config.page_port, "board_port": config.board_port, "mqtt_port": config.mqtt_port}
+    seen: dict[int, str] = {}
+    for key, port in ports.items():
+        if port in seen:
+            raise ConfigError(f"{path}: {key}: {port} is {seen[port]} already; each needs its own")
+        seen[port] = key
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _bracketed(host: str) -> str:
+    """``host`` as it stands in a URL: an IPv6 address in brackets (RFC 3986, section 3.2.2)."""
+    return f"[{host}]" if ":" in host else host

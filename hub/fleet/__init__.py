@@ -1,0 +1,1 @@
+"""The hub's boards: the broker, joining, certificates, and what boards report."""
