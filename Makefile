@@ -1,0 +1,48 @@
+# Every target that needs the environment makes it first: .ci/prepare installs what is missing,
+# says so, and does nothing the second time.
+
+PORT ?= 8420
+PYTEST := .venv/bin/python -m pytest
+# One process per core, tests of one file in one process.
+PARALLEL := -n auto --dist loadfile
+
+export PYTHON
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench soak docs clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Start a hub and an agent for this machine and show the page (PORT=8420)
+	@.ci/prepare run
+	@exec .venv/bin/lichen-hub demo --dir .run --port $(PORT)
+
+test: check ## Run every check and test (minutes)
+	$(PYTEST) $(PARALLEL) tests/contract tests/integration tests/browser
+
+check: ## Run the linters, the type checker and the fast tests (a minute)
+	@.ci/prepare test
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	$(PYTEST) tests/unit tests/arch
+
+bench: ## Measure against the budgets; prints a table and writes bench.json
+	@.ci/prepare test
+	.venv/bin/python tests/bench
+
+soak: ## Repeat the tests with random faults, many rounds each
+	@.ci/prepare test
+	LICHEN_SOAK=1 $(PYTEST) -m soak tests
+
+docs: ## Generate docs/reference from the code, and the screenshot from a running hub
+	@.ci/prepare test
+	.venv/bin/python docs/generate.py
+	.venv/bin/python docs/screenshot.py
+
+clean: ## Remove all that was installed or built here (what `make run` stored stays in .run)
+	rm -rf .venv build dist hub/web/static/vendor bench.json \
+	  .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find agent hub tests docs -name __pycache__ -prune -exec rm -rf {} +
