@@ -1,0 +1,44 @@
+"""What the web needs of the hub, and where a request finds it.
+
+`hub.app` fills `Parts` once; every handler reaches it through `parts_of`.  It owns nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from hub.access.login import Access
+from hub.fleet.joining import Joining
+from hub.fleet.latest import Latest
+from hub.store.database import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The hub as its pages and its API see it.
+
+    ``name`` and ``id`` are the hub's own; ``version`` is that of the program; ``ca_pem`` the
+    certificate authority that boards are told to trust; ``now_ms`` the hub's clock in
+    milliseconds since the Unix epoch.
+    """
+
+    name: str
+    id: str
+    version: str
+    ca_pem: str
+    store: Store
+    latest: Latest
+    access: Access
+    joining: Joining
+    now_ms: Callable[[], int]
+
+
+PARTS = web.AppKey("parts", Parts)
+
+
+def parts_of(request: web.Request) -> Parts:
+    """The parts of the hub that answers this request."""
+    return request.config_dict[PARTS]
