@@ -34,24 +34,21 @@ signature can be taken for another (`lichen/<kind>/v1`), and goes on with one li
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Annotated, Any, Literal, TypeVar
 
 from agent.wire.decode import Length, Match, Range, decode, decode_json, dumps, loads
+from agent.wire.envelope import JSON as JSON  # noqa: PLC0414
+from agent.wire.envelope import MAX_INFLATED as MAX_INFLATED  # noqa: PLC0414
+from agent.wire.envelope import MAX_PAYLOAD as MAX_PAYLOAD  # noqa: PLC0414
+from agent.wire.envelope import ZLIB_JSON as ZLIB_JSON  # noqa: PLC0414
+from agent.wire.envelope import pack as pack  # noqa: PLC0414
+from agent.wire.envelope import unpack as unpack  # noqa: PLC0414
 from agent.wire.errors import Refused
 
 T = TypeVar("T")
-
-MAX_PAYLOAD = 256 * 1024
-"""Largest message accepted from the wire, in bytes as it travels."""
-MAX_INFLATED = 1024 * 1024
-"""Largest message after inflating, in bytes."""
-COMPRESS_ABOVE = 256
-JSON = "application/json"
-ZLIB_JSON = "application/json+zlib"
 
 ClockState = Literal["synced", "hub", "unsynced"]
 Count = Annotated[int, Range(0, 2**53)]
@@ -211,9 +208,7 @@ class Ack:
     streams: dict[StreamId, Count]
 
 
-def block_of(
-    readings: Sequence[Reading], *, boot: str, stream: str, seq0: int, clock: ClockState
-) -> Block:
+def block_of(readings: Sequence[Reading], *, boot: str, stream: str, seq0: int, clock: ClockState) -> Block:
     """Turn readings (at least one) into the columns that are stored and sent."""
     names = tuple(dict.fromkeys(reading.sensor for reading in readings))
     index = {name: position for position, name in enumerate(names)}
@@ -253,7 +248,9 @@ def read_batch(payload: bytes) -> Batch:
         _check_columns(block, f"blocks[{position}]")
     for before, after in pairwise(batch.blocks):
         if (before.stream, before.next) != (after.stream, after.seq0):
-            raise Refused(f"blocks: {after.stream}/{after.seq0} does not follow {before.stream}/{before.next - 1}")
+            raise Refused(
+                f"blocks: {after.stream}/{after.seq0} does not follow {before.stream}/{before.next - 1}"
+            )
     return batch
 
 
@@ -373,7 +370,7 @@ class JoinAnswer:
     name: Text = ""
 
 
-# --- signed texts and the bytes that travel ----------------------------------------------------
+# --- signed texts ------------------------------------------------------------------------------
 
 Kind = Literal["seal", "join", "renew", "hub", "order", "command", "time", "release"]
 
@@ -389,28 +386,3 @@ def read_text(kind: Kind, cls: type[T], text: str) -> T:
     if head != f"lichen/{kind}/v1":
         raise Refused(f"the signed text begins with {head[:64]!r}, not with 'lichen/{kind}/v1'")
     return decode(cls, loads(body.encode(), max_bytes=MAX_INFLATED))
-
-
-def pack(payload: bytes) -> tuple[bytes, str]:
-    """The bytes to send and their content type; compressed when that pays."""
-    if len(payload) <= COMPRESS_ABOVE:
-        return payload, JSON
-    return zlib.compress(payload, 6), ZLIB_JSON
-
-
-def unpack(payload: bytes, content_type: str) -> bytes:
-    """Undo `pack`, never holding more than MAX_INFLATED bytes.  Raises Refused."""
-    if len(payload) > MAX_PAYLOAD:
-        raise Refused(f"a message of {len(payload)} bytes is over the limit of {MAX_PAYLOAD}", code="too-large")
-    if content_type in ("", JSON):
-        return payload
-    if content_type != ZLIB_JSON:
-        raise Refused(f"content type {content_type[:64]!r} is neither {JSON} nor {ZLIB_JSON}")
-    inflater = zlib.decompressobj()
-    try:
-        inflated = inflater.decompress(payload, MAX_INFLATED)
-    except zlib.error as error:
-        raise Refused(f"the payload is not zlib data: {error}") from error
-    if not inflater.eof or inflater.unused_data:
-        raise Refused(f"the payload is cut short or inflates to over {MAX_INFLATED} bytes", code="too-large")
-    return inflated
