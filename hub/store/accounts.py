@@ -6,10 +6,10 @@ hashes only, never a password or a secret, and decides nothing about who may do 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, cast
 
-from sqlalchemy import Row, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -59,9 +59,7 @@ async def list_admins(tx: AsyncConnection) -> list[str]:
 async def add_credential(tx: AsyncConnection, credential: Credential) -> None:
     """Store a credential, and drop those that have ended by the time it was made."""
     await tx.execute(delete(credentials).where(credentials.c.expires_ms <= credential.created_ms))
-    await tx.execute(
-        insert(credentials).values({name: getattr(credential, name) for name in Credential.__slots__})
-    )
+    await tx.execute(insert(credentials).values(asdict(credential)))
 
 
 async def find_credential(tx: AsyncConnection, hash: str, now_ms: int) -> Credential | None:
@@ -109,7 +107,7 @@ async def remove_hash(tx: AsyncConnection, hash: str) -> None:
     await tx.execute(delete(credentials).where(credentials.c.hash == hash))
 
 
-def _holds(now_ms: int):  # type: ignore[no-untyped-def]
+def _holds(now_ms: int) -> ColumnElement[bool]:
     return or_(credentials.c.expires_ms.is_(None), credentials.c.expires_ms > now_ms)
 
 
