@@ -48,7 +48,9 @@ def free_ports(count: int) -> list[int]:
 class Process:
     """One child process, its output kept in a file, told to stop by its own pid."""
 
-    def __init__(self, name: str, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None
+    ) -> None:
         self.name, self.argv, self.log = name, list(argv), log
         self.env = {**os.environ, **(env or {})}
         self.child: asyncio.subprocess.Process | None = None
@@ -168,7 +170,9 @@ class Lab:
         )  # fmt: skip
         async with asyncio.timeout(60):
             out, err = await child.communicate()
-        assert child.returncode == status, f"{name} {args} -> {child.returncode}\n{out.decode()}{err.decode()}"
+        assert child.returncode == status, (
+            f"{name} {args} -> {child.returncode}\n{out.decode()}{err.decode()}"
+        )
         return out.decode()
 
     async def start_hub(self) -> None:

@@ -1,0 +1,140 @@
+"""`lichen board`: the fleet, one board, its name and labels."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import quote
+
+import click
+from rich.text import Text
+
+from hub.cli.client import Hub
+from hub.cli.output import NO_VALUE, age, console, labels, print_json, print_table, value, when
+from hub.cli.root import asks_hub, json_option
+from hub.cli.tokens import Label
+
+MEANINGS = {"fine": "green", "silent": "yellow", "attention": "red"}
+OVERVIEW = ("capacity.cpu", "capacity.memory", "capacity.disk")
+PAGE = 200
+
+
+@click.group()
+def board() -> None:
+    """The boards of the fleet."""
+
+
+@board.command("ls")
+@click.option("--search", default="", help="Part of a name or id.")
+@click.option("--label", "pairs", type=Label(), multiple=True, help="Only boards with it; repeatable.")
+@json_option
+@asks_hub
+async def list_boards(hub: Hub, search: str, pairs: tuple[tuple[str, str], ...], as_json: bool) -> None:
+    """List boards: state, age of what is known, and how busy they are."""
+    boards = await _all_boards(hub, search, pairs)
+    if as_json:
+        return print_json({"boards": boards})
+    if not boards:
+        return click.echo("No boards here. Add one with: lichen token new --name pump-07")
+    now_ms = time.time_ns() // 1_000_000
+    rows = [
+        (row["name"], _state(row), age(row["heard_ms"], now_ms), *(_latest(row, name, "%") for name in OVERVIEW),
+         labels(row["labels"]), row["id"])
+        for row in boards
+    ]  # fmt: skip
+    print_table(("name", "state", "heard", "cpu", "memory", "disk", "labels", "id"), rows)
+
+
+async def _all_boards(hub: Hub, search: str, pairs: tuple[tuple[str, str], ...]) -> list[dict[str, Any]]:
+    """Every page of the listing."""
+    params = {"search": search, "label": ",".join(f"{key}={text}" for key, text in pairs), "limit": PAGE}
+    boards: list[dict[str, Any]] = []
+    after = ""
+    while True:
+        page = await hub.call("GET", "/boards", params={**params, "after": after})
+        boards += page["boards"]
+        after = page.get("next") or ""
+        if not after:
+            return boards
+
+
+def _state(row: dict[str, Any]) -> Text:
+    return Text(row["sentence"], style=MEANINGS.get(row["state"], ""))
+
+
+def _latest(row: dict[str, Any], sensor: str, unit: str) -> str:
+    found = row["latest"].get(sensor)
+    return value(found[0], unit) if found else NO_VALUE
+
+
+@board.command()
+@click.argument("board")
+@json_option
+@asks_hub
+async def show(hub: Hub, board: str, as_json: bool) -> None:
+    """Show one BOARD (its name or id): state, hardware, sensors, events."""
+    row = await hub.call("GET", f"/boards/{quote(board, safe='')}")
+    sensors = (await hub.call("GET", f"/boards/{row['id']}/sensors"))["sensors"]
+    if as_json:
+        return print_json({**row, "sensors": sensors})
+    now_ms = time.time_ns() // 1_000_000
+    out = console()
+    out.print(Text(f"{row['name']}  {row['id']}", style="bold"))
+    out.print(_state(row))
+    for name, text in _facts(row, now_ms):
+        out.print(Text(f"{name:<9} {text}"))
+    out.print()
+    print_table(
+        ("sensor", "value", "age", "every", "error"),
+        [_sensor(sensor, row["latest"], now_ms) for sensor in sensors],
+    )
+
+
+def _facts(row: dict[str, Any], now_ms: int) -> list[tuple[str, str]]:
+    about = row.get("about") or {}
+    outbox = about.get("outbox") or {}
+    facts = [
+        ("heard", age(row["heard_ms"], now_ms) + " ago" if row["heard_ms"] else "never"),
+        ("joined", when(row["joined_ms"])),
+        ("labels", labels(row["labels"])),
+        ("model", about.get("model", "")),
+        ("system", " ".join(filter(None, (about.get("system"), about.get("kernel"), about.get("arch"))))),
+        ("agent", about.get("version", "")),
+        ("clock", about.get("clock", "")),
+        ("queue", f"{outbox['readings']} readings wait, {outbox['dropped']} dropped" if outbox else ""),
+    ]
+    return [(name, text) for name, text in facts if text]
+
+
+def _sensor(sensor: dict[str, Any], latest: dict[str, Any], now_ms: int) -> tuple[str, ...]:
+    number, at_ms = latest.get(sensor["name"], (None, None))
+    every = f"{sensor['interval_ms'] / 1000:g} s" if sensor["interval_ms"] else NO_VALUE
+    return sensor["name"], value(number, sensor["unit"]), age(at_ms, now_ms), every, sensor.get("error", "")
+
+
+@board.command()
+@click.argument("board")
+@click.argument("name")
+@json_option
+@asks_hub
+async def rename(hub: Hub, board: str, name: str, as_json: bool) -> None:
+    """Give BOARD another NAME."""
+    row = await hub.call("PATCH", f"/boards/{quote(board, safe='')}", json={"name": name})
+    print_json(row) if as_json else click.echo(f"{row['id']} is now called {row['name']}.")
+
+
+@board.command()
+@click.argument("board")
+@click.argument("changes", nargs=-1, required=True)
+@json_option
+@asks_hub
+async def label(hub: Hub, board: str, changes: tuple[str, ...], as_json: bool) -> None:
+    """Set and remove labels of BOARD: KEY=VALUE sets, KEY- removes."""
+    wanted: dict[str, str | None] = {}
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals and not key.endswith("-"):
+            raise click.BadParameter(f"{change!r} is neither KEY=VALUE nor KEY-", param_hint="CHANGES")
+        wanted[key if equals else key[:-1]] = text if equals else None
+    row = await hub.call("PATCH", f"/boards/{quote(board, safe='')}", json={"labels": wanted})
+    print_json(row) if as_json else click.echo(f"{row['name']}: {labels(row['labels']) or 'no labels'}")

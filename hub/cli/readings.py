@@ -1,0 +1,74 @@
+"""`lichen readings` and `lichen watch`: what boards have measured, and what they measure now."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from hub.cli.client import Hub
+from hub.cli.output import print_json, print_table, value, when
+from hub.cli.root import asks_hub, json_option
+from hub.cli.tokens import Duration
+
+TABLE_ROWS = 1000
+
+
+@click.command()
+@click.argument("board")
+@click.argument("sensor", required=False, default="")
+@click.option("--since", type=Duration(), default="1h", show_default=True, help="How far to go back.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: time, sensor, value, unit.")
+@json_option
+@asks_hub
+async def readings(hub: Hub, board: str, sensor: str, since: int, as_csv: bool, as_json: bool) -> None:
+    """Print the readings of BOARD, of all sensors or of SENSOR, oldest first.
+
+    \b
+    lichen readings pump-07 --since 1h
+    lichen readings pump-07 capacity.cpu --since 7d --csv > cpu.csv
+    """
+    path = f"/boards/{quote(board, safe='')}/readings/raw"
+    params = {"sensor": sensor, "since_ms": time.time_ns() // 1_000_000 - since * 1000}
+    if as_csv:
+        async for line in hub.lines(path, params=params, accept="text/csv"):
+            click.echo(line)
+        return None
+    if as_json:
+        return print_json(await hub.call("GET", path, params=params))
+    answer = await hub.call("GET", path, params={**params, "limit": TABLE_ROWS})
+    rows = [
+        (when(row["at_ms"]), row["sensor"], value(row["value"], row["unit"])) for row in answer["readings"]
+    ]
+    if not rows:
+        click.echo(f"No readings in the last {since} s. Go further back with --since 7d", err=True)
+    print_table(("time", "sensor", "value"), rows)
+    if answer.get("next"):
+        click.echo(f"The first {TABLE_ROWS} are shown; --csv and --json print them all.", err=True)
+
+
+@click.command()
+@click.argument("board", required=False, default="")
+@json_option
+@asks_hub
+async def watch(hub: Hub, board: str, as_json: bool) -> None:
+    """Print values as they arrive, of all boards or of BOARD, until Ctrl-C."""
+    listing = await hub.call("GET", "/boards", params={"limit": 1000})
+    names = {row["id"]: row["name"] for row in listing["boards"]}
+    async for event, data in hub.events("/live", params={"board": board}):
+        if event != "board":
+            continue
+        if as_json:
+            print(json.dumps(data, ensure_ascii=False), flush=True)
+        else:
+            _print_change(names.get(data["board"], data["board"]), data)
+
+
+def _print_change(name: str, change: dict[str, Any]) -> None:
+    for sensor, (number, at_ms) in sorted(change["values"].items()):
+        click.echo(f"{when(at_ms)}  {name:<16} {sensor:<24} {value(number, '')}")
+    if not change["values"]:
+        click.echo(f"{when(change['heard_ms'])}  {name:<16} {change['presence']}")

@@ -1,0 +1,120 @@
+"""`lichen token`: one-time permission for boards to join, printed as a join file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import tomli_w
+from agent.base.files import write_file
+
+from agent.wire.errors import ConfigError
+from hub.cli.client import Hub
+from hub.cli.output import age, labels, print_json, print_table, when
+from hub.cli.root import asks_hub, json_option
+
+HOUR_S = 3600
+
+
+class Duration(click.ParamType):
+    """Seconds, typed as a number with a unit: 90s, 15m, 6h, 7d."""
+
+    name = "duration"
+    units = {"s": 1, "m": 60, "min": 60, "h": HOUR_S, "d": 24 * HOUR_S, "w": 7 * 24 * HOUR_S}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        number = value.rstrip("abcdefghijklmnopqrstuvwxyz")
+        unit = value[len(number) :] or "s"
+        if not number.isascii() or not number.isdigit() or unit not in self.units:
+            self.fail(f"{value!r} is not a duration (such as 90s, 15m, 6h, 7d)", param, ctx)
+        return int(number) * self.units[unit]
+
+
+class Label(click.ParamType):
+    """One label, typed as KEY=VALUE."""
+
+    name = "key=value"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        key, equals, text = value.partition("=")
+        if not key or not equals:
+            self.fail(f"{value!r} is not a label (KEY=VALUE)", param, ctx)
+        return key, text
+
+
+@click.group()
+def token() -> None:
+    """Tokens that let new boards join."""
+
+
+@token.command()
+@click.option("--name", default="", help="The name the board gets (default: from its id).")
+@click.option("--label", "pairs", type=Label(), multiple=True, help="A label the board gets; repeatable.")
+@click.option(
+    "--uses", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Boards it admits."
+)
+@click.option("--ttl", type=Duration(), default="7d", show_default=True, help="How long it is good for.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the join file here (mode 0600).")
+@json_option
+@asks_hub
+async def new(
+    hub: Hub,
+    name: str,
+    pairs: tuple[tuple[str, str], ...],
+    uses: int,
+    ttl: int,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a token and print its join file.
+
+    The file goes onto the card as lichen-join.toml; it is shown this once only.
+    """
+    if output is not None and output.exists():
+        raise ConfigError(f"{output} exists already", hint="choose another file, or remove it first")
+    wanted = {"name": name, "labels": dict(pairs), "uses": uses, "ttl_s": ttl}
+    answer = await hub.call("POST", "/tokens", json=wanted)
+    if output is not None:
+        write_file(output, tomli_w.dumps(answer["join_file"]).encode())
+    if as_json:
+        print_json(answer)
+    elif output is not None:
+        click.echo(f"Wrote {output}: good for {uses} board(s) until {when(answer['expires_ms'])}")
+    else:
+        click.echo(f"# lichen-join.toml: for {uses} board(s), until {when(answer['expires_ms'])}")
+        click.echo(tomli_w.dumps(answer["join_file"]), nl=False)
+
+
+@token.command("ls")
+@json_option
+@asks_hub
+async def list_tokens(hub: Hub, as_json: bool) -> None:
+    """List the tokens that exist; their secrets are not kept."""
+    answer = await hub.call("GET", "/tokens")
+    if as_json:
+        return print_json(answer)
+    if not answer["tokens"]:
+        return click.echo("No tokens. Make one with: lichen token new --name pump-07")
+    now_ms = time.time_ns() // 1_000_000
+    rows = [
+        (str(row["id"]), row["state"], f"{row['used']} of {row['uses']}", when(row["expires_ms"]),
+         age(row["created_ms"], now_ms) + " ago", row["name"], labels(row["labels"]))
+        for row in answer["tokens"]
+    ]  # fmt: skip
+    print_table(("id", "state", "used", "expires", "made", "name", "labels"), rows)
+
+
+@token.command()
+@click.argument("id")
+@json_option
+@asks_hub
+async def revoke(hub: Hub, id: str, as_json: bool) -> None:
+    """Make the token ID useless; boards that joined with it stay."""
+    await hub.call("DELETE", f"/tokens/{id}")
+    print_json({"revoked": id}) if as_json else click.echo(f"Token {id} is revoked.")

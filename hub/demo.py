@@ -1,0 +1,241 @@
+"""`lichen-hub demo`: a hub, its broker and this machine as a board, in one directory.
+
+What `make run` runs.  It drives the same commands that an operator and a technician would
+type: init, run, api-token, a join file, `lichen-agent run`; so it takes the real path from the
+one-time token on.  It owns two child processes and the text on the terminal, never their
+state: everything below DIR is theirs, and a second start finds the same board again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import sys
+import time
+import tomllib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from agent.base.files import write_file
+
+from agent.wire.errors import ConfigError, LichenError, LinkDown
+from hub.cli.client import Hub, Login, connect, save_login
+
+REPORT_S = 2
+START_WITHIN_S = 60
+STOP_WITHIN_S = 2.5
+LOG_LINES = 15
+
+
+class Place:
+    """Where the demo keeps things, and the commands that make them."""
+
+    def __init__(self, directory: Path, port: int) -> None:
+        self.dir = directory.absolute()
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.hub = self.dir / "hub"
+        self.agent_config = self.dir / "agent" / "agent.toml"
+        self.agent_state = self.dir / "agent" / "state"
+        self.login = self.dir / "cli.toml"
+        self.password = self.dir / "password"
+
+
+async def demo(directory: Path, port: int) -> None:
+    """Bring everything up, say where it is, and run until told to stop."""
+    place = Place(directory, port)
+    place.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_ports(port)
+    began = time.monotonic()
+    moved = await _make_hub(place)
+    async with asyncio.TaskGroup() as group:
+        async with _child(group, "hub", ["lichen-hub", "run", "--dir", str(place.hub)], place.dir):
+            token = await _log_in(place)
+            async with connect(place.url, token=token) as hub:
+                await _until(hub, "the hub answers", _answers)
+                await _make_board(place, hub, moved)
+                argv = ["lichen-agent", "run", "--config", str(place.agent_config)]
+                async with _child(group, "agent", argv, place.dir):
+                    _say("waiting for the first reading ...")
+                    await _until(hub, "the first reading is stored", _has_readings)
+                    await _welcome(place, time.monotonic() - began)
+                    await asyncio.Event().wait()
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _check_ports(port: int) -> None:
+    """All three ports, before anything is made: a taken one is the operator's to free."""
+    for number, purpose in ((port, "the page"), (port + 1, "boards"), (port + 2, "MQTT")):
+        try:
+            with socket.create_server(("127.0.0.1", number)):
+                pass
+        except OSError as error:
+            raise ConfigError(
+                f"port {number} ({purpose}) cannot be used: {error.strerror}",
+                hint=f"choose another one, the others follow: make run PORT={port + 100}",
+            ) from error
+
+
+async def _make_hub(place: Place) -> bool:
+    """Make the hub on the first start; tell whether a later one moved it to other ports."""
+    config = place.hub / "hub.toml"
+    if config.exists():
+        return _move_ports(config, place.port)
+    _say(f"making a hub in {place.hub}")
+    # One admin, whose password is there to be looked up but is not needed: the link logs in.
+    write_file(place.password, secrets.token_urlsafe(12).encode())
+    await _command(
+        "lichen-hub", "init", str(place.hub), "--host", "127.0.0.1", "--listen", "127.0.0.1",
+        "--port", str(place.port), "--admin", "admin", "--password-file", str(place.password),
+    )  # fmt: skip
+    return False
+
+
+def _move_ports(config: Path, port: int) -> bool:
+    settings = tomllib.loads(config.read_text())
+    ports = {"page_port": port, "board_port": port + 1, "mqtt_port": port + 2}
+    if ports.items() <= settings.items():
+        return False
+    write_file(config, tomli_w.dumps({**settings, **ports}).encode())
+    return True
+
+
+async def _log_in(place: Place) -> str:
+    """The API token that the demo and the command line use, made once."""
+    if place.login.exists():
+        token = str(tomllib.loads(place.login.read_text())["token"])
+    else:
+        printed = await _command("lichen-hub", "api-token", "--dir", str(place.hub), "--name", "demo")
+        token = printed.split()[-1]
+    save_login(place.login, Login(place.url, token))
+    return token
+
+
+async def _make_board(place: Place, hub: Hub, moved: bool) -> None:
+    """This machine as a board: its sensors, and a join file when it has to join."""
+    place.agent_state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not place.agent_config.exists():
+        write_file(place.agent_config, tomli_w.dumps(_board_config(place)).encode())
+        await _command("lichen-agent", "sensors", "scan", "--write", str(place.agent_config))
+    if moved or not (place.agent_state / "board.toml").exists():
+        answer = await hub.call("POST", "/tokens", json={"name": socket.gethostname(), "uses": 1})
+        write_file(place.agent_state / "join.toml", tomli_w.dumps(answer["join_file"]).encode())
+        _say("joining this machine with a one-time token")
+
+
+def _board_config(place: Place) -> dict[str, Any]:
+    every = {"interval_s": REPORT_S}
+    processes = ["sh", "-c", "ls -d /proc/[0-9]* | wc -l"]
+    return {
+        "state_dir": str(place.agent_state),
+        "report": {"every_s": REPORT_S, "commit_every_s": REPORT_S},
+        "sensors": [
+            {"name": "capacity", "kind": "capacity", **every},
+            # A machine without a sensor of its own has this one to show.
+            {"name": "processes", "kind": "command", "command": processes, **every},
+        ],
+    }
+
+
+async def _welcome(place: Place, took_s: float) -> None:
+    link = (await _command("lichen-hub", "login-link", "--dir", str(place.hub))).split()[-1]
+    _say(f"""
+Lichen is running: the first reading was stored after {took_s:.1f} s.
+
+  page    {place.url}
+  log in  {link}   (works once)
+
+Next, in another terminal here:
+  .venv/bin/lichen board ls               the fleet
+  .venv/bin/lichen watch                  values as they arrive
+  .venv/bin/lichen token new --name pump  a join file for another board
+
+Ctrl-C stops everything. The data stays in {place.dir}, the password of admin in {place.password.name}.""")
+
+
+async def _answers(hub: Hub) -> bool:
+    await hub.call("GET", "/hub")
+    return True
+
+
+async def _has_readings(hub: Hub) -> bool:
+    boards = (await hub.call("GET", "/boards"))["boards"]
+    return any(board["latest"] for board in boards)
+
+
+async def _until(hub: Hub, what: str, condition: Any) -> None:
+    """Ask until it holds; a hub that is still starting is not an error."""
+    try:
+        async with asyncio.timeout(START_WITHIN_S):
+            while True:
+                try:
+                    if await condition(hub):
+                        return
+                except LinkDown:
+                    pass
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise LinkDown(f"not within {START_WITHIN_S} s: {what}", hint="look at the logs beside it") from None
+
+
+def _program(name: str) -> str:
+    """The command beside this Python: the demo also runs where no PATH leads to it."""
+    return str(Path(sys.executable).parent / name)
+
+
+async def _command(name: str, *args: str) -> str:
+    """Run a command to its end; its own words are the error when it fails."""
+    child = await asyncio.create_subprocess_exec(
+        _program(name), *args, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await child.communicate()
+    if child.returncode:
+        raise LichenError(f"{name} {args[0]} failed: {err.decode().strip()}")
+    return out.decode()
+
+
+@asynccontextmanager
+async def _child(
+    group: asyncio.TaskGroup, name: str, argv: list[str], directory: Path
+) -> AsyncIterator[None]:
+    """A long-running child; its death ends the demo, and so does the demo its life."""
+    log = directory / f"{name}.log"
+    with log.open("ab") as output:
+        # A session of its own, so that Ctrl-C reaches the demo alone and it stops them in order.
+        # setpriv: they must not outlive a demo that was killed.
+        child = await asyncio.create_subprocess_exec(
+            "setpriv", "--pdeathsig", "TERM", _program(argv[0]), *argv[1:],
+            stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    watch = group.create_task(_watch(child, name, log), name=f"watch {name}")
+    try:
+        yield
+    finally:
+        watch.cancel()
+        await _stop(child)
+
+
+async def _watch(child: asyncio.subprocess.Process, name: str, log: Path) -> None:
+    status = await child.wait()
+    tail = "\n  ".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+    raise LichenError(f"the {name} ended with status {status}; {log} says:\n  {tail}")
+
+
+async def _stop(child: asyncio.subprocess.Process) -> None:
+    if child.returncode is not None:
+        return
+    child.terminate()
+    try:
+        async with asyncio.timeout(STOP_WITHIN_S / 2):
+            await child.wait()
+    except TimeoutError:
+        os.killpg(child.pid, 9)
+        await child.wait()
