@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from agent.base.files import write_file
 
+from agent.base.files import write_file
 from agent.wire.errors import ConfigError, LichenError, LinkDown
 from hub.cli.client import Hub, Login, connect, save_login
 
@@ -53,18 +53,18 @@ async def demo(directory: Path, port: int) -> None:
     _check_ports(port)
     began = time.monotonic()
     moved = await _make_hub(place)
-    async with asyncio.TaskGroup() as group:
-        async with _child(group, "hub", ["lichen-hub", "run", "--dir", str(place.hub)], place.dir):
-            token = await _log_in(place)
-            async with connect(place.url, token=token) as hub:
-                await _until(hub, "the hub answers", _answers)
-                await _make_board(place, hub, moved)
-                argv = ["lichen-agent", "run", "--config", str(place.agent_config)]
-                async with _child(group, "agent", argv, place.dir):
-                    _say("waiting for the first reading ...")
-                    await _until(hub, "the first reading is stored", _has_readings)
-                    await _welcome(place, time.monotonic() - began)
-                    await asyncio.Event().wait()
+    hub_argv = ["lichen-hub", "run", "--dir", str(place.hub)]
+    agent_argv = ["lichen-agent", "run", "--config", str(place.agent_config)]
+    async with asyncio.TaskGroup() as group, _child(group, "hub", hub_argv, place.dir):
+        token = await _log_in(place)
+        async with connect(place.url, token=token) as hub:
+            await _until(hub, "the hub answers", _answers)
+            await _make_board(place, hub, moved)
+            async with _child(group, "agent", agent_argv, place.dir):
+                _say("waiting for the first reading ...")
+                await _until(hub, "the first reading is stored", _has_readings)
+                await _welcome(place, time.monotonic() - began)
+                await asyncio.Event().wait()
 
 
 def _say(text: str) -> None:

@@ -37,11 +37,7 @@ async def list_boards(hub: Hub, search: str, pairs: tuple[tuple[str, str], ...],
     if not boards:
         return click.echo("No boards here. Add one with: lichen token new --name pump-07")
     now_ms = time.time_ns() // 1_000_000
-    rows = [
-        (row["name"], _state(row), age(row["heard_ms"], now_ms), *(_latest(row, name, "%") for name in OVERVIEW),
-         labels(row["labels"]), row["id"])
-        for row in boards
-    ]  # fmt: skip
+    rows = [_overview(row, now_ms) for row in boards]
     print_table(("name", "state", "heard", "cpu", "memory", "disk", "labels", "id"), rows)
 
 
@@ -56,6 +52,12 @@ async def _all_boards(hub: Hub, search: str, pairs: tuple[tuple[str, str], ...])
         after = page.get("next") or ""
         if not after:
             return boards
+
+
+def _overview(row: dict[str, Any], now_ms: int) -> tuple[str | Text, ...]:
+    busy = (_latest(row, name, "%") for name in OVERVIEW)
+    heard = age(row["heard_ms"], now_ms)
+    return row["name"], _state(row), heard, *busy, labels(row["labels"]), row["id"]
 
 
 def _state(row: dict[str, Any]) -> Text:

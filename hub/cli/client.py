@@ -19,8 +19,8 @@ from typing import Any
 
 import aiohttp
 import tomli_w
-from agent.base.files import write_file
 
+from agent.base.files import write_file
 from agent.wire.decode import decode
 from agent.wire.errors import Busy, ConfigError, LichenError, LinkDown, Refused
 

@@ -64,9 +64,7 @@ async def _trusted_ca(base: str, expected: str) -> str:
         pem = (await response.content.read(MAX_CA)).decode("ascii", "replace")
     found = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
     if expected and expected.lower().replace(":", "") != found:
-        raise Refused(
-            f"the hub's authority has SHA-256 {found}, not {expected}", hint="is this the right hub?"
-        )
+        raise Refused(f"the authority at {base} has SHA-256 {found}, not {expected}", hint="is it your hub?")
     if not expected:
         click.echo(f"{base} has an authority of its own, SHA-256\n  {found}")
         click.confirm("Is it the ca_sha256 that the hub's operator told you?", abort=True)

@@ -8,30 +8,29 @@ from typing import Any
 
 import click
 import tomli_w
-from agent.base.files import write_file
 
+from agent.base.files import write_file
 from agent.wire.errors import ConfigError
 from hub.cli.client import Hub
 from hub.cli.output import age, labels, print_json, print_table, when
 from hub.cli.root import asks_hub, json_option
 
-HOUR_S = 3600
+SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 class Duration(click.ParamType):
     """Seconds, typed as a number with a unit: 90s, 15m, 6h, 7d."""
 
     name = "duration"
-    units = {"s": 1, "m": 60, "min": 60, "h": HOUR_S, "d": 24 * HOUR_S, "w": 7 * 24 * HOUR_S}
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
         number = value.rstrip("abcdefghijklmnopqrstuvwxyz")
         unit = value[len(number) :] or "s"
-        if not number.isascii() or not number.isdigit() or unit not in self.units:
+        if not number.isascii() or not number.isdigit() or unit not in SECONDS:
             self.fail(f"{value!r} is not a duration (such as 90s, 15m, 6h, 7d)", param, ctx)
-        return int(number) * self.units[unit]
+        return int(number) * SECONDS[unit]
 
 
 class Label(click.ParamType):
