@@ -37,7 +37,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from agent.wire.decode import Length, Match, Range, decode, decode_json, dumps, loads
 from agent.wire.envelope import JSON as JSON  # noqa: PLC0414
@@ -51,8 +51,10 @@ from agent.wire.errors import Refused
 T = TypeVar("T")
 
 ClockState = Literal["synced", "hub", "unsynced"]
-Count = Annotated[int, Range(0, 2**53)]
-Millis = Annotated[int, Range(-(2**53), 2**53)]
+MAX_MS = 2**53
+"""Largest time or count: what every reader of JSON can hold exactly (RFC 8259, section 6)."""
+Count = Annotated[int, Range(0, MAX_MS)]
+Millis = Annotated[int, Range(-MAX_MS, MAX_MS)]
 StreamId = Annotated[str, Match(r"[a-z2-7]{16}", "16 characters of a-z and 2-7")]
 BootId = Annotated[str, Match(r"[0-9a-f]{32}", "32 hexadecimal digits")]
 SensorName = Annotated[
@@ -138,9 +140,11 @@ class About:
 # --- readings --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One value of one sensor; ``None`` when the sensor was asked and could not tell."""
+class Reading(NamedTuple):
+    """One value of one sensor; ``None`` when the sensor was asked and could not tell.
+
+    A tuple, for a hub makes many thousand of them in a second.
+    """
 
     sensor: str
     value: float | None
@@ -196,7 +200,7 @@ class Gap:
 class Batch:
     """``up/readings``: one message; blocks of one stream, in order and without holes."""
 
-    held: dict[StreamId, Held]
+    held: Annotated[dict[StreamId, Held], Length(0, 128)]
     gaps: Annotated[tuple[Gap, ...], Length(0, 64)] = ()
     blocks: Annotated[tuple[Block, ...], Length(0, 64)] = ()
 
@@ -205,7 +209,7 @@ class Batch:
 class Ack:
     """``down/ack``: for each stream the highest seq up to which all is committed (0: nothing)."""
 
-    streams: dict[StreamId, Count]
+    streams: Annotated[dict[StreamId, Count], Length(0, 128)]
 
 
 def block_of(readings: Sequence[Reading], *, boot: str, stream: str, seq0: int, clock: ClockState) -> Block:
@@ -259,6 +263,10 @@ def _check_columns(block: Block, where: str) -> None:
     for name in ("mono_ms", "wall_ms", "value"):
         if len(getattr(block, name)) != rows:
             raise Refused(f"{where}.{name}: {len(getattr(block, name))} entries where sensor has {rows}")
+    for name in ("mono_ms", "wall_ms"):
+        times = list(accumulate(getattr(block, name)))
+        if min(times) < -MAX_MS or max(times) > MAX_MS:
+            raise Refused(f"{where}.{name}: the differences add up to a time beyond {MAX_MS} ms")
     if not 0 <= min(block.sensor) <= max(block.sensor) < len(block.sensors):
         raise Refused(f"{where}.sensor: an index is outside of sensors (0 to {len(block.sensors) - 1})")
 
