@@ -32,7 +32,7 @@ boards = Table(
     "boards",
     metadata,
     Column("id", String(16), primary_key=True),
-    Column("name", String(64), nullable=False),
+    Column("name", String(64), nullable=False, unique=True),
     Column("labels", JSON, nullable=False),  # {key: value}
     Column("log_key", String, nullable=False),
     Column("seal_key", String, nullable=False),
@@ -101,19 +101,22 @@ streams = Table(
 batches = Table(
     "batches",
     metadata,
-    Column("id", RowId, primary_key=True),
+    Column("id", RowId, primary_key=True),  # counts up for ever: "fold" in `meta` relies on it
     Column("board", String(16), ForeignKey("boards.id"), nullable=False),
     Column("received_ms", BigInteger, nullable=False),
     Column("from_ms", BigInteger, nullable=False),  # smallest and largest wall time in it
     Column("to_ms", BigInteger, nullable=False),
     Column("stream", String(16), nullable=False),
+    # The payload holds the readings seq0 .. seq0 + count - 1, of which the first `skip` do not
+    # count: they were committed before (an overlap after a resend) or are in a gap.
     Column("seq0", BigInteger, nullable=False),
     Column("count", Integer, nullable=False),
-    # The first readings of the payload that were committed before: an overlap after a resend.
     Column("skip", Integer, nullable=False),
     Column("content_type", String, nullable=False),
     Column("payload", LargeBinary, nullable=False),  # as it came
-    Index("batches_range", "board", "to_ms"),
+    # From_ms is there so that an old range is found in the index alone.
+    Index("batches_range", "board", "to_ms", "from_ms"),
+    sqlite_autoincrement=True,
 )
 
 gaps = Table(

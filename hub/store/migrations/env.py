@@ -1,0 +1,17 @@
+"""What Alembic runs to migrate: on the connection that `hub.store.database` hands over.
+
+The caller begins and commits, so a migration that fails leaves the database as it was.
+"""
+
+from __future__ import annotations
+
+from alembic import context
+
+from hub.store.schema import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,  # SQLite changes a table by copying it
+)
+context.run_migrations()
