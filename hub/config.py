@@ -24,7 +24,10 @@ from agent.wire.decode import Length, Match, Range, decode, plain
 from agent.wire.errors import ConfigError
 
 Port = Annotated[int, Range(1, 65535)]
-Host = Annotated[str, Match(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,45}", "a host name or an address")]
+Host = Annotated[
+    str,
+    Match(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,45}", "a host name or an address"),
+]
 
 ENVIRONMENT = "LICHEN_HUB_DIR"
 CHECKOUT = Path(".run/hub")

@@ -90,7 +90,9 @@ def describe(keyring: Keyring, config: Config, ca_pem: str) -> HubDocument:
     )
 
 
-async def current_document(store: Store, folder: Path, keyring: Keyring, content: HubDocument, now_ms: int) -> str:
+async def current_document(
+    store: Store, folder: Path, keyring: Keyring, content: HubDocument, now_ms: int
+) -> str:
     """The signed hub document for ``content``: the last one, or a new one with a higher number.
 
     The number is committed before the note is written, so a number is never used for two texts.
@@ -124,4 +126,6 @@ def _read(path: Path) -> note.Signer:
     try:
         return note.Signer.parse(path.read_text("ascii").strip())
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the hub's key {path} cannot be read: {error}", hint="restore it from a backup") from error
+        raise ConfigError(
+            f"the hub's key {path} cannot be read: {error}", hint="restore it from a backup"
+        ) from error

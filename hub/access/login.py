@@ -65,9 +65,11 @@ class Access:
     # --- admins ----------------------------------------------------------------------------
 
     async def create_admin(self, name: str, password: str) -> None:
-        """Add an admin.  Raises ConfigError for a poor name or password, Refused "conflict" for a taken name."""
+        """Add an admin.  Raises ConfigError for a poor name or password, Refused ("conflict") for a taken one."""
         if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
-            raise ConfigError(f"{name[:LONGEST_NAME]!r} is not a name for an admin (1 to {LONGEST_NAME} characters)")
+            raise ConfigError(
+                f"{name[:LONGEST_NAME]!r} is not a name for an admin (1 to {LONGEST_NAME} characters)"
+            )
         hashed = await self._hash(passwords.check_password(password))
         async with self._store.write() as tx:
             await accounts.add_admin(tx, name, hashed)
@@ -142,7 +144,11 @@ class Access:
         """End an API token at once.  Raises Refused (code "not-found")."""
         async with self._store.write() as tx:
             if not await accounts.remove_credential(tx, "token", admin, id):
-                raise Refused(f"there is no API token {id[:32]!r}", code="not-found", hint="GET /api/v1/api-tokens lists them")
+                raise Refused(
+                    f"there is no API token {id[:32]!r}",
+                    code="not-found",
+                    hint="GET /api/v1/api-tokens lists them",
+                )
 
     # --- every request ----------------------------------------------------------------------
 
@@ -155,7 +161,9 @@ class Access:
         async with self._store.read() as tx:
             found = await accounts.find_credential(tx, fingerprint(secret), now_ms)
         if found is None or found.kind not in kinds:
-            raise Refused("this needs a login", code="unauthenticated", hint="log in again, or give a valid API token")
+            raise Refused(
+                "this needs a login", code="unauthenticated", hint="log in again, or give a valid API token"
+            )
         if found.kind == "session" and (found.expires_ms or 0) < now_ms + SESSION_MS - DAY_MS:
             async with self._store.write() as tx:
                 await accounts.extend_credential(tx, found.hash, now_ms + SESSION_MS)

@@ -51,7 +51,7 @@ class Authority:
 
     @classmethod
     def create(cls, folder: Path, hub: str, host: str, now_ms: int) -> Authority:
-        """Make the authority of hub ``hub``, a server certificate for ``host`` and an empty revocation list."""
+        """Make the authority of ``hub``, a server certificate for ``host`` and an empty revocation list."""
         from hub.fleet import certificates
 
         issuer = certificates.new_authority(f"Lichen hub {hub}", now_ms + AUTHORITY_MS)
@@ -97,11 +97,11 @@ class Authority:
 
         key = certificates.new_key()
         issued = certificates.server_certificate(self._issuer(), key, hosts, now_ms + SERVER_MS)
-        # [1] The description goes first and comes back last: a cut in between makes another certificate.
+        # The description goes first and comes back last: after a cut in between, the next start
+        # finds none and makes another certificate, instead of trusting a key that does not fit.
         described.unlink(missing_ok=True)
         write_file(self.server_key, key)
         write_file(self.server_certificate, issued.pem.encode())
-        # [2]
         write_file(described, tomli_w.dumps(plain(_Server(tuple(hosts), issued.not_after_ms))).encode())
 
     def issue(self, board: str, csr_pem: str, now_ms: int) -> Issued:
@@ -130,7 +130,9 @@ class Authority:
         try:
             return Issuer(self.ca_pem.encode(), (self.folder / "ca.key").read_bytes())
         except OSError as error:
-            raise ConfigError(f"the authority's key cannot be read: {error}", hint="restore ca/ from a backup") from error
+            raise ConfigError(
+                f"the authority's key cannot be read: {error}", hint="restore ca/ from a backup"
+            ) from error
 
 
 def server_hosts(host: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ accept its hub.  Nothing of a request but its public key reaches a certificate.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agent.wire.errors import Corrupt, Refused
 
-VALID_FROM = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+VALID_FROM = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 BoardKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 
@@ -165,7 +165,9 @@ def _allowed(key: object) -> BoardKey:
         return key
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
         return key
-    raise Refused("the TLS key is neither of EC P-256 nor Ed25519", hint="openssl ecparam -name prime256v1 -genkey")
+    raise Refused(
+        "the TLS key is neither of EC P-256 nor Ed25519", hint="openssl ecparam -name prime256v1 -genkey"
+    )
 
 
 def _load(issuer: Issuer) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -173,7 +175,9 @@ def _load(issuer: Issuer) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
         certificate = x509.load_pem_x509_certificate(issuer.certificate_pem)
         key = serialization.load_pem_private_key(issuer.key_pem, None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise Corrupt(f"the hub's authority cannot be read: {error}", hint="restore ca/ from a backup") from error
+        raise Corrupt(
+            f"the hub's authority cannot be read: {error}", hint="restore ca/ from a backup"
+        ) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
         raise Corrupt("the key and the certificate of the hub's authority do not belong together",
                       hint="restore ca/ from a backup")  # fmt: skip
@@ -221,9 +225,9 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def _time(at_ms: int) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(at_ms // 1000, datetime.UTC)
+def _time(at_ms: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(at_ms // 1000, dt.UTC)
 
 
-def _milliseconds(at: datetime.datetime) -> int:
+def _milliseconds(at: dt.datetime) -> int:
     return int(at.timestamp() * 1000)

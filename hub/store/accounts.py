@@ -37,7 +37,9 @@ async def add_admin(tx: AsyncConnection, name: str, password: str) -> None:
     try:
         await tx.execute(insert(admins).values(name=name, password=password))
     except IntegrityError as error:
-        raise Refused(f"there is an admin {name!r} already", code="conflict", hint="choose another name") from error
+        raise Refused(
+            f"there is an admin {name!r} already", code="conflict", hint="choose another name"
+        ) from error
 
 
 async def set_password(tx: AsyncConnection, name: str, password: str) -> bool:
@@ -64,11 +66,15 @@ async def add_credential(tx: AsyncConnection, credential: Credential) -> None:
 
 async def find_credential(tx: AsyncConnection, hash: str, now_ms: int) -> Credential | None:
     """The credential with this hash that still holds at ``now_ms``."""
-    row = (await tx.execute(select(credentials).where(credentials.c.hash == hash, _holds(now_ms)))).one_or_none()
+    row = (
+        await tx.execute(select(credentials).where(credentials.c.hash == hash, _holds(now_ms)))
+    ).one_or_none()
     return _credential(row) if row else None
 
 
-async def take_credential(tx: AsyncConnection, hash: str, kind: CredentialKind, now_ms: int) -> Credential | None:
+async def take_credential(
+    tx: AsyncConnection, hash: str, kind: CredentialKind, now_ms: int
+) -> Credential | None:
     """Find a credential of this kind and remove it, so that nobody finds it a second time."""
     found = await find_credential(tx, hash, now_ms)
     if found is None or found.kind != kind:
@@ -82,7 +88,9 @@ async def extend_credential(tx: AsyncConnection, hash: str, expires_ms: int) -> 
     await tx.execute(update(credentials).where(credentials.c.hash == hash).values(expires_ms=expires_ms))
 
 
-async def list_credentials(tx: AsyncConnection, kind: CredentialKind, admin: str, now_ms: int) -> list[Credential]:
+async def list_credentials(
+    tx: AsyncConnection, kind: CredentialKind, admin: str, now_ms: int
+) -> list[Credential]:
     """An admin's credentials of one kind that still hold, newest first."""
     asked = (
         select(credentials)

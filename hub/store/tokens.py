@@ -13,6 +13,7 @@ from sqlalchemy import Row, Select, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent.wire.errors import Refused
+from hub.store.boards import check_labels, check_name
 from hub.store.schema import join_tokens, join_uses
 from hub.store.secrets import fingerprint, new_secret
 
@@ -43,14 +44,17 @@ class Token:
 async def new_token(
     tx: AsyncConnection, *, name: str, labels: Mapping[str, str], uses: int, expires_ms: int, now_ms: int
 ) -> tuple[int, str]:
-    """Make a token; returns its id and its secret, which nobody can ask for again."""
+    """Make a token; returns its id and its secret, which nobody can ask for again.
+
+    Raises Refused for a name or labels that no board may have.
+    """
     secret = new_secret()
     result = await tx.execute(
         insert(join_tokens)
         .values(
             hash=fingerprint(secret),
-            name=name,
-            labels=dict(labels),
+            name=check_name(name) if name else "",
+            labels=check_labels(labels),
             uses=uses,
             created_ms=now_ms,
             expires_ms=expires_ms,
