@@ -1,0 +1,84 @@
+"""Small files that are either old or new, never half of both.
+
+Called by whatever keeps state beside a database: identities, the hub document, written
+configuration, status for other processes.  It never holds a file open and never reads.
+
+There is one writer per path: the temporary name is fixed, so what a crash left behind is
+overwritten by the next write instead of piling up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+
+from agent.wire.errors import ConfigError, LichenError, Refused
+
+
+def write_file(path: Path, data: bytes, mode: int = 0o600, *, sync: bool = True) -> None:
+    """Replace ``path`` by ``data`` in one step; after a power cut it is the old or the new file.
+
+    ``mode`` holds whatever the umask is.  ``sync=False`` leaves out both fsyncs, for what may
+    be lost at a power cut, such as a status file.  Raises Refused (code "disk-full"), and
+    ConfigError when the directory is missing or may not be written.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        _write_new(temporary, data, mode, sync=sync)
+        temporary.replace(path)
+        if sync:
+            _sync_directory(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise _understood(path, error) from error
+
+
+def make_directory(path: Path, mode: int = 0o700) -> Path:
+    """Make ``path`` and its parents; ``mode`` is set on ``path`` even if it was there already.
+
+    Raises ConfigError when it cannot be made or belongs to somebody else.
+    """
+    try:
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
+        if path.stat().st_mode & 0o7777 != mode:
+            path.chmod(mode)
+    except OSError as error:
+        raise _understood(path, error) from error
+    return path
+
+
+def _write_new(path: Path, data: bytes, mode: int, *, sync: bool) -> None:
+    # O_NOFOLLOW: nobody turns our write into a write somewhere else by planting a link.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, mode), "wb", buffering=0) as file:
+        os.fchmod(file.fileno(), mode)
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+        if sync:
+            os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    # A rename is only on the disk once its directory is (fsync(2), notes).
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _understood(path: Path, error: OSError) -> LichenError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Refused(
+            f"{path} cannot be written: the disk is full",
+            code="disk-full",
+            hint=f"free some space on the file system of {path.parent}",
+        )
+    return ConfigError(
+        f"{path} cannot be written: {error.strerror or error}",
+        hint="check that the directory exists and belongs to the user who runs this",
+    )
