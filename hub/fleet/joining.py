@@ -24,8 +24,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from agent.wire import note, seal
 from agent.wire.errors import Corrupt, Refused
 from agent.wire.messages import JoinAnswer, JoinFile, JoinProof, JoinRequest, read_text
@@ -36,7 +34,7 @@ from hub.fleet.authority import Authority
 from hub.store import boards, events, tokens
 from hub.store.boards import BoardRow
 from hub.store.certificates import add_certificate
-from hub.store.database import Store
+from hub.store.database import Store, Tx
 from hub.store.secrets import fingerprint
 from hub.store.tokens import Token
 
@@ -120,7 +118,7 @@ class Joining:
         log.info("board joined", extra={"board": applicant.board, "board_name": name, "token": token.id})
         return JoinAnswer(applicant.board, issued.pem, self._document(), name)
 
-    async def _token(self, tx: AsyncConnection, secret: str, remote: str) -> Token:
+    async def _token(self, tx: Tx, secret: str, remote: str) -> Token:
         found = await tokens.find_token(tx, secret)
         if found is None:
             if remote:
@@ -146,7 +144,7 @@ def _applicant(request: JoinRequest) -> _Applicant:
     return _Applicant(board, key, seal.check_public(request.seal_key))
 
 
-async def _admit(tx: AsyncConnection, token: Token, applicant: _Applicant, now_ms: int) -> _Admission:
+async def _admit(tx: Tx, token: Token, applicant: _Applicant, now_ms: int) -> _Admission:
     """What is known of a board that may join with this token now.  Raises Refused."""
     if token.revoked_ms is not None:
         raise Refused("this join token was revoked", code="forbidden", hint=ANOTHER)
@@ -160,7 +158,7 @@ async def _admit(tx: AsyncConnection, token: Token, applicant: _Applicant, now_m
     return _Admission(await _known(tx, applicant), again)
 
 
-async def _known(tx: AsyncConnection, applicant: _Applicant) -> BoardRow | None:
+async def _known(tx: Tx, applicant: _Applicant) -> BoardRow | None:
     try:
         row = await boards.get_board(tx, applicant.board)
     except Refused as error:
@@ -198,9 +196,7 @@ def _check_proof(request: JoinRequest, applicant: _Applicant, hub: str) -> None:
         raise Refused(f"the proof was made for another {' and '.join(wrong)}", code="forbidden")
 
 
-async def _enter(
-    tx: AsyncConnection, token: Token, applicant: _Applicant, admission: _Admission, now_ms: int
-) -> str:
+async def _enter(tx: Tx, token: Token, applicant: _Applicant, admission: _Admission, now_ms: int) -> str:
     """Write down that the board is here; returns its name."""
     board = admission.known
     if board is None:

@@ -41,6 +41,9 @@ BUSY_TIMEOUT_S = 10
 WAL_BYTES = 64 * 1024 * 1024
 """What is kept of the write-ahead log after a long transaction has let it grow."""
 
+Tx = AsyncConnection
+"""A transaction, by the name that those outside of the store know it by."""
+
 
 class Store:
     """An open database.  Made by `Store.open`; safe to share between the tasks of one loop."""
