@@ -144,11 +144,12 @@ def parse(text: str, path: Path | str = "hub.toml") -> Config:
     return config
 
 
-def show(config: Config) -> str:
-    """Every key with its value, as TOML."""
+def show(config: Config, *keys: str) -> str:
+    """Every key, or those asked for, with its value as TOML."""
     import tomli_w  # only to write
 
-    return tomli_w.dumps(plain(config))
+    values: dict[str, object] = plain(config)
+    return tomli_w.dumps({key: values[key] for key in keys or values})
 
 
 def _check(config: Config, path: Path | str) -> None:

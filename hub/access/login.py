@@ -65,7 +65,7 @@ class Access:
     # --- admins ----------------------------------------------------------------------------
 
     async def create_admin(self, name: str, password: str) -> None:
-        """Add an admin.  Raises ConfigError for a poor name or password, Refused ("conflict") for a taken one."""
+        """Add an admin.  Raises ConfigError for a poor name or password, Refused when it is taken."""
         if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
             raise ConfigError(
                 f"{name[:LONGEST_NAME]!r} is not a name for an admin (1 to {LONGEST_NAME} characters)"

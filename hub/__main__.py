@@ -1,0 +1,232 @@
+"""`lichen-hub`: make a hub, run it, and let its operator in.
+
+Owns the command line of the hub's machine.  What needs a running hub is `lichen`'s business
+(`hub.cli`), over HTTP; the commands here work on the hub's directory, also while it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.base import journal, process
+from agent.wire.decode import nearest
+from agent.wire.errors import ConfigError
+from hub import config as configuration
+from hub.config import Config, Directory
+
+if TYPE_CHECKING:
+    from hub.access.login import Access
+
+
+def main() -> int:
+    """Run one command; the exit status is that of `agent.wire.errors`."""
+    args = _parser().parse_args()
+    status: int = args.start(args)
+    return status
+
+
+# --- commands ----------------------------------------------------------------------------------
+
+
+def _run(args: argparse.Namespace) -> int:
+    from hub.app import App  # what only a running hub needs takes half a second to import
+
+    app = App(configuration.find(args.dir))
+    return process.run(app.run, watch=app.watch)
+
+
+async def _init(args: argparse.Namespace) -> None:
+    from hub import founding
+
+    directory = Directory(args.directory.absolute())
+    config = _first_config(args)
+    founding.check_vacant(directory)
+    password, made = _first_password(args)
+    hub = await founding.found(directory, config, founding.Admin(args.admin, password))
+    _say(f"Made the hub {config.name!r} ({hub}) in {directory.path}")
+    if made:
+        _say(f"  admin {args.admin}, password {password}   (shown this once)")
+    if config.host in ("127.0.0.1", "localhost"):
+        _say(f"  Boards on other machines cannot reach {config.host}: set host in {directory.config}")
+    _say(f"""Next:
+  lichen-hub run --dir {directory.path}
+  lichen-hub login-link --dir {directory.path}      a link that logs you in at {config.page_url}
+  lichen login {config.page_url} --name {args.admin}
+  lichen token new --name BOARD      a join file for a board""")
+
+
+async def _login_link(args: argparse.Namespace) -> None:
+    config = configuration.load(directory := configuration.find(args.dir))
+    async with _access(directory) as access:
+        secret = await access.new_link(_chosen(args.admin, await access.admins()))
+    print("This link opens the page once, within 15 minutes:", file=sys.stderr)
+    _say(f"{config.page_url}/login/link?code={secret}")
+
+
+async def _api_token(args: argparse.Namespace) -> None:
+    configuration.load(directory := configuration.find(args.dir))
+    async with _access(directory) as access:
+        secret = await access.new_api_token(_chosen(args.admin, await access.admins()), args.name)
+    print("This token is shown once; who has it acts as you (Authorization: Bearer ...):", file=sys.stderr)
+    _say(secret)
+
+
+async def _config_check(args: argparse.Namespace) -> None:
+    directory = configuration.find(args.dir)
+    configuration.load(directory)
+    _say(f"{directory.config} is good")
+
+
+async def _config_show(args: argparse.Namespace) -> None:
+    directory = configuration.find(args.dir)
+    _say(f"# {directory.config}\n{configuration.show(configuration.load(directory))}".rstrip())
+
+
+async def _demo(args: argparse.Namespace) -> None:
+    from hub.demo import demo
+
+    journal.setup("warning")
+    await demo(args.dir, args.port)
+
+
+def _once(command: Callable[[argparse.Namespace], Awaitable[None]]) -> Callable[[argparse.Namespace], int]:
+    """A command that runs to its end."""
+    return lambda args: process.run(lambda: command(args))
+
+
+# --- what they need ------------------------------------------------------------------------------
+
+
+def _first_config(args: argparse.Namespace) -> Config:
+    """The configuration that the options of init ask for, checked like a file."""
+    page_port: int = args.port
+    wanted = Config(
+        name=args.name or socket.gethostname(),
+        host=args.host,
+        listen=args.listen,
+        page_port=page_port,
+        board_port=page_port + 1,
+        mqtt_port=page_port + 2,
+    )
+    return configuration.parse(configuration.show(wanted), "lichen-hub init")
+
+
+def _first_password(args: argparse.Namespace) -> tuple[str, bool]:
+    """The first admin's password, and whether it was made here."""
+    from hub.access import passwords
+
+    if args.password_file is not None:
+        try:
+            text = (
+                sys.stdin.read() if str(args.password_file) == "-" else args.password_file.read_text("utf-8")
+            )
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"the password file {args.password_file} cannot be read: {error}") from error
+        return passwords.check_password(text.rstrip("\r\n")), False
+    if not sys.stdin.isatty():
+        return passwords.generate(), True
+    typed = getpass.getpass(f"Password for {args.admin} (Enter: make one): ")
+    if not typed:
+        return passwords.generate(), True
+    passwords.check_password(typed)
+    if getpass.getpass("Once more: ") != typed:
+        raise ConfigError("the two passwords differ", hint="start again")
+    return typed, False
+
+
+def _chosen(name: str, admins: list[str]) -> str:
+    """The admin to act for: the one asked for, or the only one."""
+    if not name and len(admins) == 1:
+        return admins[0]
+    if name in admins:
+        return name
+    hint = f"--admin NAME, one of: {', '.join(admins)}"
+    if not name:
+        raise ConfigError("this hub has several admins", hint=hint)
+    near = nearest(name, admins)
+    raise ConfigError(f"there is no admin {name!r}", hint=f"did you mean {near!r}?" if near else hint)
+
+
+@asynccontextmanager
+async def _access(directory: Directory) -> AsyncIterator[Access]:
+    from hub.access.login import Access
+    from hub.store.database import Store
+
+    async with Store.open(directory.database) as store:
+        yield Access(store, lambda: time.time_ns() // 1_000_000)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+# --- the command line ------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lichen-hub", description="The hub: boards report to it.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    init = commands.add_parser("init", help="make a hub in DIR")
+    init.add_argument("directory", type=Path, metavar="DIR")
+    init.add_argument("--name", default="", help="what boards and people see (default: this machine's name)")
+    init.add_argument("--host", default="127.0.0.1", help="the address under which boards reach this machine")
+    init.add_argument("--listen", default="0.0.0.0", help="the local address for boards (default: every one)")  # noqa: S104
+    init.add_argument(
+        "--port", type=int, default=configuration.PAGE_PORT, help="of the page; boards get the next two"
+    )
+    init.add_argument("--admin", default="admin", help="the first admin's name (default: admin)")
+    init.add_argument(
+        "--password-file", type=Path, help="read its password here, '-' for stdin (default: ask)"
+    )
+    init.set_defaults(start=_once(_init))
+
+    _with_directory(commands.add_parser("run", help="run the hub")).set_defaults(start=_run)
+
+    link = _with_directory(commands.add_parser("login-link", help="print a link that logs in once"))
+    link.add_argument("--admin", default="", help="whom it logs in (default: the only one)")
+    link.set_defaults(start=_once(_login_link))
+
+    token = _with_directory(commands.add_parser("api-token", help="print a new token for programs"))
+    token.add_argument("--name", required=True, help="what it is for")
+    token.add_argument("--admin", default="", help="whom it acts for (default: the only one)")
+    token.set_defaults(start=_once(_api_token))
+
+    config = commands.add_parser("config", help="look at the configuration")
+    actions = config.add_subparsers(required=True, metavar="check|show")
+    check = actions.add_parser("check", help="say whether hub.toml is good")
+    _with_directory(check).set_defaults(start=_once(_config_check))
+    shown = actions.add_parser("show", help="print every key with its value")
+    _with_directory(shown).set_defaults(start=_once(_config_show))
+
+    demo = commands.add_parser("demo", help="run a hub with this machine as a board (make run)")
+    demo.add_argument(
+        "--dir", type=Path, default=Path(".run"), help="where everything is kept (default: .run)"
+    )
+    demo.add_argument(
+        "--port", type=int, default=configuration.PAGE_PORT, help="of the page; boards get the next two"
+    )
+    demo.set_defaults(start=_once(_demo))
+    return parser
+
+
+def _with_directory(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument(
+        "--dir",
+        type=Path,
+        metavar="DIR",
+        help=f"the hub (else: ${configuration.ENVIRONMENT}, {configuration.CHECKOUT}, {configuration.SYSTEM})",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
