@@ -1,0 +1,167 @@
+"""The house: which room may import which, where each dependency is confined, how large rooms get.
+
+A rule that is broken fails with its reason.  To change a rule, change its table here and say why
+in CONTRIBUTING.md under "Decisions".
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+
+import pytest
+
+from support.source import Module, functions, imports, is_within, modules
+
+MAX_MODULE_LINES = 400
+MAX_FUNCTION_LINES = 60
+
+# --- rooms -------------------------------------------------------------------------------------
+
+CONTRACT = {"agent.wire", "agent.base"}
+"""What both halves of the house stand on."""
+
+AGENT = CONTRACT | {"agent.clock", "agent.config"}
+"""What every leaf of the agent may know."""
+
+HUB = CONTRACT | {"hub.config"}
+
+LEAF = "leaves of the agent do not know each other: app.py joins them, so each can be read and tested alone"
+STACK = "the hub is a stack: pages on top, then fleet, then access, then the store; nothing looks up"
+
+# room: (what it may import of the house besides itself, the reason)
+ROOMS: dict[str, tuple[set[str], str]] = {
+    "agent.wire": (set(), "the contract stands on nothing: another language must be able to follow it"),
+    "agent.base": ({"agent.wire"}, "the base serves both halves, so it knows neither"),
+    "agent.clock": (CONTRACT, LEAF),
+    "agent.config": (CONTRACT | {"agent.sensors.driver"}, LEAF),  # a sensor's table is checked by its kind
+    "agent.identity": (AGENT, LEAF),
+    "agent.join": (AGENT | {"agent.identity"}, LEAF),
+    "agent.shelf": (AGENT, LEAF),
+    "agent.outbox": (AGENT | {"agent.shelf"}, LEAF),
+    "agent.link": (AGENT | {"agent.identity", "agent.outbox"}, LEAF),  # readings flow outbox -> link
+    "agent.health": (AGENT, LEAF),
+    "agent.status": (AGENT, LEAF),
+    "agent.sensors": (AGENT, LEAF),
+    "agent.app": ({"agent"}, "the agent runs on a board: it never imports the hub"),
+    "agent.__main__": ({"agent"}, "the agent runs on a board: it never imports the hub"),
+    "hub.config": (CONTRACT, STACK),
+    "hub.store": (CONTRACT, STACK),
+    "hub.access": (HUB | {"hub.store"}, STACK),
+    "hub.fleet": (HUB | {"hub.store", "hub.access"}, STACK),
+    "hub.web": (HUB | {"hub.store", "hub.access", "hub.fleet"}, STACK),
+    "hub.cli": (CONTRACT, "the command line speaks only the HTTP API, and so proves that the API is enough"),
+    "hub.founding": (HUB | {"hub.store", "hub.access", "hub.fleet"}, STACK),
+    "hub.app": (HUB | {"hub"}, "of the agent the hub sees only the contract: wire and base"),
+    "hub.__main__": (HUB | {"hub"}, "of the agent the hub sees only the contract: wire and base"),
+    "hub.demo": (HUB | {"hub"}, "of the agent the hub sees only the contract: wire and base"),
+}
+
+# --- dependencies ------------------------------------------------------------------------------
+
+# package: (the only places that import it, the reason)
+CONFINED: dict[str, tuple[set[str], str]] = {
+    "aiomqtt": ({"agent.base.broker"}, "the broker is an edge: one real module and one fake"),
+    "paho": ({"agent.base.broker"}, "the broker is an edge: one real module and one fake"),
+    "sqlite3": ({"agent.base.sqlite"}, "one writer thread, one way to commit, one way to fail"),
+    "nacl": (
+        {"agent.wire.note", "agent.wire.seal", "agent.identity", "hub.access"},
+        "whoever touches a key is in a place that a reviewer reads twice",
+    ),
+    "podman": ({"agent.containers.podman"}, "Podman is an edge, and its import costs 10 MB"),
+    "gpiozero": ({"agent.sensors.gpio"}, "its import costs 4 MB, so only a board with GPIO sensors pays"),
+    "gpiod": ({"agent.sensors.gpio"}, "its import costs memory, so only a board with GPIO sensors pays"),
+    "psutil": ({"agent.sensors", "agent.about"}, "what the machine says of itself comes in by a sensor"),
+    "tomli_w": ({"agent", "hub"}, "files that people read and write are TOML"),
+    "sqlalchemy": ({"hub.store"}, "all SQL is in the store: a function per question"),
+    "alembic": ({"hub.store"}, "all SQL is in the store: a function per question"),
+    "aiohttp": ({"hub.web", "hub.cli", "hub.app", "hub.__main__", "hub.demo"}, "HTTP is the pages' business"),
+    "aiohttp_jinja2": ({"hub.web"}, "HTML is the pages' business"),
+    "jinja2": ({"hub.web"}, "HTML is the pages' business"),
+    "prometheus_client": ({"hub.web"}, "metrics are one of the hub's pages"),
+    "jsonschema": ({"hub.web"}, "the API alone describes itself in JSON Schema"),
+    "cryptography": ({"hub.fleet.authority", "hub.fleet.certificates"}, "certificates are made in one place"),
+    "click": ({"hub.cli"}, "the daemons start without it"),
+    "rich": ({"hub.cli"}, "the daemons start without it"),
+    "hatchling": ({"hub.web.hatch_build"}, "it exists only while a wheel is built"),
+}
+
+# The contract is pure: bytes in, values out.
+IMPURE = {
+    "asyncio", "ctypes", "http", "logging", "multiprocessing", "os", "select", "shutil", "signal",
+    "socket", "ssl", "subprocess", "tempfile", "threading", "time", "urllib",
+}  # fmt: skip
+
+SOURCE = modules("agent", "hub")
+each_module = pytest.mark.parametrize("module", SOURCE, ids=lambda module: module.name)
+
+
+def room_of(name: str) -> str | None:
+    """The room that a module is in: the longest name in ROOMS that it stands below."""
+    return max((room for room in ROOMS if is_within(name, room)), key=len, default=None)
+
+
+@each_module
+def test_a_room_imports_only_what_it_may(module: Module) -> None:
+    if module.name in ("agent", "hub"):
+        return  # one docstring each
+    room = room_of(module.name)
+    assert room, f"{module.name} is in no room: say in ROOMS what it may import, and why"
+    allowed, reason = ROOMS[room]
+    for name, node in imports(module):
+        if not is_within(name, "agent") and not is_within(name, "hub"):
+            continue
+        if is_within(name, room) or any(is_within(name, other) for other in allowed):
+            continue
+        pytest.fail(f"{module.at(node)} imports {name}: {reason}")
+
+
+@each_module
+def test_a_dependency_is_imported_only_where_it_belongs(module: Module) -> None:
+    for name, node in imports(module):
+        package = name.partition(".")[0]
+        if package in ("agent", "hub") or (package in sys.stdlib_module_names and package not in CONFINED):
+            continue
+        assert package in CONFINED, (
+            f"{module.at(node)} imports {package}: say in CONFINED where it may, and why"
+        )
+        places, reason = CONFINED[package]
+        if not any(is_within(module.name, place) for place in places):
+            pytest.fail(f"{module.at(node)} imports {package}, which belongs to {sorted(places)}: {reason}")
+
+
+@pytest.mark.parametrize("module", modules("agent/wire"), ids=lambda module: module.name)
+def test_the_wire_does_no_input_or_output(module: Module) -> None:
+    for name, node in imports(module):
+        package = name.partition(".")[0]
+        assert package not in IMPURE, (
+            f"{module.at(node)} imports {package}: the contract is pure, so that vectors in files can test it"
+        )
+    for node in ast.walk(module.tree):
+        is_open = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open"
+        assert not is_open, f"{module.at(node)} opens a file: the contract is pure"
+        assert not isinstance(node, ast.AsyncFunctionDef | ast.Await), (
+            f"{module.at(node)} waits: the contract is pure"
+        )
+
+
+@each_module
+def test_a_room_stays_small(module: Module) -> None:
+    assert module.lines <= MAX_MODULE_LINES, (
+        f"{module.name} has {module.lines} lines, over {MAX_MODULE_LINES}: two nouns live here; split it"
+    )
+    if is_within(module.name, "hub.store.migrations.versions"):
+        return  # a migration is one list of changes, and is never edited again
+    for function in functions(module):
+        lines = (function.end_lineno or function.lineno) - function.lineno + 1
+        assert lines <= MAX_FUNCTION_LINES, (
+            f"{module.at(function)} {function.name} has {lines} lines, over {MAX_FUNCTION_LINES}:"
+            " nobody holds that in the head at once"
+        )
+
+
+@each_module
+def test_a_module_says_what_it_is(module: Module) -> None:
+    assert ast.get_docstring(module.tree), (
+        f"{module.name} has no docstring: say what it owns, who calls it and what it never does"
+    )
