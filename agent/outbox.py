@@ -1,0 +1,176 @@
+"""The readings that the hub has not acknowledged yet, in one SQLite file.
+
+The sampler appends, the link takes and acknowledges, the status looks.  Nothing else opens the
+file, and this module never touches the network: what it hands out is the payload of a message.
+
+A commit is one row, or several: a *block* of readings, encoded once and sent as it lies.
+Readings are numbered within a *stream*, which is drawn at each start; (stream, seq) names one
+reading for ever.  What holds at every moment, after a power cut, and with an old copy of the file:
+
+1.  A number is given once.  Each start has a stream of its own, so neither a restored copy nor a
+    deleted file can make the hub take a new reading for one that it already has.
+2.  What `append` has returned from is on the disk; or, when the disk was full, is declared as a
+    gap by the next commit that finds room.
+3.  Only an acknowledgement that names a stream of ours deletes rows of that stream, up to the
+    number that it says and never beyond the last one given.  Foreign and lower ones change nothing.
+4.  Blocks come and go whole, so a batch always begins where an earlier one ended.
+5.  The encoded blocks never exceed ``max_bytes``.  To make room the oldest readings go first,
+    and the same transaction records which, and from when, as a gap; touching gaps become one.
+6.  A batch holds blocks of one stream without holes, and declares each gap before its first
+    block.  It speaks of at most 31 other streams, the oldest, so that what is left of them
+    (only a gap, perhaps) is settled as well.
+7.  The bell rings after every commit, and once at open.
+
+>>> async def example(path: Path) -> OutboxState:
+...     async with Outbox.open(path, boot="b" * 32, max_bytes=1_000_000) as outbox:
+...         await outbox.append([Reading("room", 21.5, 900, 1_700_000_000_000)], "synced")
+...         parcel = await outbox.take(START)
+...         await outbox.acknowledge(Ack({parcel.stream: parcel.last_seq}))
+...         return await outbox.state()
+>>> import tempfile
+>>> with tempfile.TemporaryDirectory() as folder:
+...     asyncio.run(example(Path(folder) / "outbox.db"))
+OutboxState(readings=0, bytes=0, max_bytes=1000000, oldest_ms=None, dropped=0)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from agent.base.sqlite import Connection, Database
+from agent.shelf import SCHEMA, VERSION, Cursor, Parcel, Row, Shelf, joined
+from agent.wire.errors import LichenError, Refused
+from agent.wire.messages import Ack, ClockState, Gap, OutboxState, Reading, block_of
+from agent.wire.plain import dumps
+
+__all__ = ["START", "Cursor", "Outbox", "Parcel", "new_stream"]
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+START = Cursor()
+"""Before everything that is held, and so behind everything that is acknowledged."""
+BLOCK_READINGS = 512
+"""Most readings in one row: a batch takes a whole row, and the hub caps a batch."""
+
+
+class Outbox:
+    """The shelf of readings, and the bell that says that something lies there.
+
+    ``stream`` is the id under which this process numbers.  ``full_since_ms`` says since when
+    (wall clock) the disk has been too full to commit; None while it is not.
+    """
+
+    def __init__(self, database: Database, *, boot: str, max_bytes: int) -> None:
+        self.bell = asyncio.Event()
+        self.stream = new_stream()
+        self.full_since_ms: int | None = None
+        self._database = database
+        self._boot = boot
+        self._max_bytes = max_bytes
+        self._next = 1
+        self._missed: Gap | None = None
+        self._shelf: Shelf | None = None  # of the writer thread; None: to be read from the file
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, path: Path, *, boot: str, max_bytes: int) -> AsyncIterator[Outbox]:
+        """Open or make the file.  ``max_bytes`` bounds the encoded blocks.
+
+        Raises ConfigError for a file of a newer version, Corrupt for one that is damaged.
+        """
+        async with Database.open(path, SCHEMA, version=VERSION) as database:
+            outbox = cls(database, boot=boot, max_bytes=max_bytes)
+            await outbox.state()
+            outbox.bell.set()
+            yield outbox
+
+    async def append(self, readings: Sequence[Reading], clock: ClockState) -> None:
+        """Commit readings in the order given; returns when they are on the disk.
+
+        A full disk raises nothing, because the sensors go on: what it did not take becomes a gap.
+        """
+        if not readings:
+            return
+        starts = range(0, len(readings), BLOCK_READINGS)
+        rows = [self._number(readings[at : at + BLOCK_READINGS], clock) for at in starts]
+        missed, self._missed = self._missed, None
+        try:
+            await self._do(lambda connection, shelf: shelf.append(connection, missed, rows, self._max_bytes))
+        except Refused as error:
+            if error.code != "disk-full":
+                raise
+            self._miss(error, missed, rows)
+            return
+        if self.full_since_ms is not None:
+            log.info("outbox commits again")
+            self.full_since_ms = None
+        self.bell.set()
+
+    async def take(self, after: Cursor, *, max_bytes: int = 16384, max_blocks: int = 64) -> Parcel | None:
+        """The next blocks of one stream behind ``after``, oldest first; None when there are none.
+
+        At least one block, even when it alone is over ``max_bytes``.
+        """
+        return await self._do(lambda connection, shelf: shelf.take(connection, after, max_bytes, max_blocks))
+
+    async def acknowledge(self, ack: Ack) -> bool:
+        """Delete what the hub says it has.  True when that was anything."""
+        if ack.streams.get(self.stream, 0) >= self._next:
+            # Somebody wrote under our id what we never made, and the hub would take what we
+            # make next for that: go on under an id that nobody else knows.
+            log.warning("hub acknowledged readings that were never made", extra={"stream": self.stream})
+            self.stream, self._next, self._missed = new_stream(), 1, None
+        return await self._do(lambda connection, shelf: shelf.acknowledge(connection, ack))
+
+    async def state(self) -> OutboxState:
+        """How much is held, from when on, and how much was ever dropped."""
+        return await self._do(lambda connection, shelf: shelf.state(connection, self._max_bytes))
+
+    async def probe(self) -> None:
+        """Begin a transaction and roll it back: the disk and the writer thread still answer."""
+        await self._database.probe()
+
+    def _number(self, readings: Sequence[Reading], clock: ClockState) -> Row:
+        """The next numbers of the stream for ``readings``, as a row.  They are spent from now on."""
+        seq0, self._next = self._next, self._next + len(readings)
+        block = block_of(readings, boot=self._boot, stream=self.stream, seq0=seq0, clock=clock)
+        times = [reading.wall_ms for reading in readings]
+        return Row(Gap(self.stream, seq0, len(readings), min(times), max(times)), dumps(block))
+
+    def _miss(self, error: Refused, missed: Gap | None, rows: Sequence[Row]) -> None:
+        """Remember what the full disk did not take, for the next commit to declare."""
+        for row in rows:
+            missed = row.span if missed is None else joined(missed, row.span)
+        self._missed = missed
+        if self.full_since_ms is None:
+            log.error("outbox cannot commit", extra={"error": str(error), "hint": error.hint})
+            self.full_since_ms = rows[0].span.from_ms
+
+    async def _do(self, work: Callable[[Connection, Shelf], T]) -> T:
+        """Run ``work`` in one transaction on the writer thread."""
+
+        def run(connection: Connection) -> T:
+            shelf = self._shelf or Shelf.load(connection)
+            self._shelf = None  # half-done work may leave it ahead of the file
+            result = work(connection, shelf)
+            self._shelf = shelf
+            return result
+
+        try:
+            return await self._database.run(run)
+        except LichenError:
+            self._shelf = None  # the commit itself may have failed
+            raise
+
+
+def new_stream() -> str:
+    """A stream id that nobody has used: 80 random bits in 16 characters."""
+    return base64.b32encode(secrets.token_bytes(10)).decode().lower()
