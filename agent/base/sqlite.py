@@ -37,6 +37,8 @@ from agent.wire.errors import Busy, ConfigError, Corrupt, LichenError, Refused
 
 T = TypeVar("T")
 
+Connection = sqlite3.Connection
+"""What a function that `Database.run` runs is given."""
 Synchronous = Literal["FULL", "NORMAL"]
 
 WAL_PAGES = 256
