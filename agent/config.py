@@ -1,0 +1,241 @@
+"""What an operator can set on a board: the keys of ``agent.toml`` with their defaults.
+
+Owns the search for the file, its reading and its checking.  `agent.__main__` loads it,
+`agent.app` hands it on; nothing else opens it.  A configuration without a single key is
+valid, and reports the capacity of the board:
+
+    state_dir = "/var/lib/lichen"   # keys, certificate and outbox of this board
+
+    [report]
+    every_s = 60                    # how often readings travel to the hub
+
+    [[sensors]]
+    name = "cpu-temperature"
+    kind = "thermal"
+    type = "cpu-thermal"
+
+What is wrong is told with the file, the path of the key, the value and what is allowed:
+
+>>> parse('[report]\\nevry_s = 5')
+Traceback (most recent call last):
+agent.wire.errors.ConfigError: agent.toml: report.evry_s: unknown key; did you mean 'every_s'?
+>>> parse('[[sensors]]\\nname = "room"\\nkind = "file"\\npath = "/run/room"\\ninterval_s = 0')
+Traceback (most recent call last):
+agent.wire.errors.ConfigError: agent.toml: sensors[0].interval_s: 0.0 is not within 0.1 to 86400
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from agent.sensors.driver import SensorConfig, read_sensor
+from agent.wire.decode import Length, Range, decode, plain
+from agent.wire.errors import ConfigError
+
+ENVIRONMENT = "LICHEN_AGENT_CONFIG"
+CHECKOUT = Path(".run/agent/agent.toml")
+SYSTEM = Path("/etc/lichen/agent.toml")
+BOOT_JOIN_FILE = Path("/boot/firmware/lichen-join.toml")
+MAX_SENSORS = 512
+"""Channels of one board; the limit of what a hub accepts."""
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """``[report]``: how often readings travel, and how long they may exist in memory only.
+
+    A power cut takes at most the readings of ``commit_every_s``; it follows ``every_s`` down
+    when it is not set.
+    """
+
+    every_s: Annotated[float, Range(0.1, 43_200)] = 60.0
+    commit_every_s: Annotated[float, Range(0.1, 60)] = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """``[outbox]``: what may wait for the hub; beyond it the oldest readings go first."""
+
+    max_bytes: Annotated[int, Range(64 * 1024, 2**40)] = 64 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """``[link]``: the connection to the hub's broker.
+
+    ``keepalive_s`` is ``report.every_s`` and 30 s when it is not set: reports keep the link
+    alive, pings would only cost data.  Batches that the hub does not acknowledge are sent
+    again after ``resend_s``; at most ``window`` of them travel at a time.
+    """
+
+    keepalive_s: Annotated[int, Range(5, 65_535)] = 90
+    backoff_low_s: Annotated[float, Range(0.01, 3_600)] = 1.0
+    backoff_high_s: Annotated[float, Range(0.01, 86_400)] = 300.0
+    resend_s: Annotated[float, Range(0.1, 3_600)] = 30.0
+    window: Annotated[int, Range(1, 16)] = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """``[log]``: the least severe messages that are written."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+CAPACITY = {"name": "capacity", "kind": "capacity"}
+"""The sensor of a board whose file names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The keys of ``agent.toml``.
+
+    A relative ``state_dir`` starts at the file's directory, other relative paths at
+    ``state_dir``.  ``runtime_dir`` holds what need not outlive a restart; its default is
+    $RUNTIME_DIRECTORY, which systemd sets, or ``run`` in ``state_dir``.  ``sysfs`` may point
+    at a host's /sys as a container sees it.
+    """
+
+    state_dir: Path = Path("/var/lib/lichen")
+    runtime_dir: Path = Path("/var/lib/lichen/run")
+    join_file: Path | None = None
+    sysfs: Path = Path("/sys")
+    report: Report = field(default_factory=Report)
+    outbox: Outbox = field(default_factory=Outbox)
+    link: Link = field(default_factory=Link)
+    log: Log = field(default_factory=Log)
+    sensors: tuple[SensorConfig, ...] = field(default_factory=lambda: _read_sensors([CAPACITY]))
+
+    @property
+    def join_files(self) -> tuple[Path, ...]:
+        """Where a join file may lie, the first that exists counts."""
+        if self.join_file is not None:
+            return (self.join_file,)
+        return (self.state_dir / "join.toml", BOOT_JOIN_FILE)
+
+
+def find(option: str | Path | None = None, environment: Mapping[str, str] = os.environ) -> Path:
+    """The file to load: the option, $LICHEN_AGENT_CONFIG, a checkout's .run, the system's."""
+    named = option or environment.get(ENVIRONMENT)
+    if named:
+        return Path(named).absolute()
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        candidate = folder / CHECKOUT
+        # A file of somebody else, found by walking up from /tmp, must not run commands as us.
+        if candidate.is_file() and candidate.stat().st_uid == os.getuid():
+            return candidate
+    return SYSTEM
+
+
+def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read and check a file.  Raises ConfigError naming the file and the key."""
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"there is no configuration at {path}",
+            hint=f"name one with --config or ${ENVIRONMENT}; an empty file is a good start",
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    return parse(text, path, environment)
+
+
+def parse(text: str, path: Path | str = "agent.toml", environment: Mapping[str, str] = os.environ) -> Config:
+    """The configuration in ``text``.  Raises ConfigError whose message begins with ``path``."""
+    try:
+        table = tomllib.loads(text)
+        tables = decode(_Sensors, {"sensors": table.pop("sensors", [CAPACITY])}, strict=True).sensors
+        config = decode(Config, table, strict=True)
+        config = replace(config, sensors=_read_sensors(tables))
+        config = _derive(config, table, Path(path).absolute().parent, environment)
+        _check(config)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}", hint=error.hint) from error
+    return config
+
+
+def show(config: Config) -> str:
+    """Every key with its value, as TOML that `parse` accepts."""
+    import tomli_w  # only to write
+
+    return tomli_w.dumps(plain(config))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sensors:
+    """The sensors before their kinds are known."""
+
+    sensors: Annotated[tuple[dict[str, Any], ...], Length(0, MAX_SENSORS)]
+
+
+def _read_sensors(tables: list[dict[str, str]] | tuple[dict[str, Any], ...]) -> tuple[SensorConfig, ...]:
+    """Check each table, and that no two sensors or channels share a name."""
+    sensors = []
+    taken: dict[str, str] = {}
+    for position, table in enumerate(tables):
+        where = f"sensors[{position}]"
+        sensor = read_sensor(table, where)
+        for name in dict.fromkeys((sensor.name, *(channel.name for channel in sensor.list_channels()))):
+            if name in taken:
+                reason = f"{where}.name: {name!r} is taken by {taken[name]}"
+                raise ConfigError(reason, hint="each sensor and channel needs its own name")
+            taken[name] = where
+        sensors.append(sensor)
+    channels = sum(len(sensor.list_channels()) for sensor in sensors)
+    if channels > MAX_SENSORS:
+        raise ConfigError(f"sensors: {channels} channels are over the limit of {MAX_SENSORS}")
+    return tuple(sensors)
+
+
+def _derive(config: Config, table: Mapping[str, Any], folder: Path, environment: Mapping[str, str]) -> Config:
+    """Fill in the defaults that depend on other keys, and make every path absolute."""
+    state_dir = folder / config.state_dir
+    runtime_dir = state_dir / "run"
+    if "runtime_dir" in table:
+        runtime_dir = state_dir / config.runtime_dir
+    elif given := environment.get("RUNTIME_DIRECTORY"):
+        # systemd.exec(5): several directories are separated by colons.
+        runtime_dir = Path(given.split(":")[0])
+    report, link = config.report, config.link
+    if "commit_every_s" not in table.get("report", {}):
+        report = replace(report, commit_every_s=min(report.every_s, report.commit_every_s))
+    if "keepalive_s" not in table.get("link", {}):
+        link = replace(link, keepalive_s=int(report.every_s) + 30)
+    return replace(
+        config,
+        state_dir=state_dir,
+        runtime_dir=runtime_dir,
+        join_file=config.join_file and state_dir / config.join_file,
+        report=report,
+        link=link,
+    )
+
+
+def _check(config: Config) -> None:
+    """What no single key can tell."""
+    every_s, commit_s = config.report.every_s, config.report.commit_every_s
+    if commit_s > every_s:
+        raise ConfigError(
+            f"report.commit_every_s: {commit_s} is longer than report.every_s ({every_s})",
+            hint="only committed readings travel",
+        )
+    link = config.link
+    if link.keepalive_s <= every_s:
+        raise ConfigError(
+            f"link.keepalive_s: {link.keepalive_s} is not longer than report.every_s ({every_s})",
+            hint="reports keep the link alive, pings would only cost data; leave it out to have 30 s more",
+        )
+    low_s, high_s = link.backoff_low_s, link.backoff_high_s
+    if low_s > high_s:
+        raise ConfigError(f"link.backoff_low_s: {low_s} is longer than link.backoff_high_s ({high_s})")

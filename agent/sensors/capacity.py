@@ -1,0 +1,160 @@
+"""``kind = "capacity"``: how busy and how full the board itself is.
+
+Every board has one; it needs no configuration.  Channels, each ``<sensor>.<channel>``:
+
+    cpu           %     time not idle since the last reading, over all processors
+    memory        %     what programs cannot get any more (total less available)
+    memory_used   By
+    disk          %     of the file system of the agent's state, as df(1) counts
+    disk_used     By
+    load               runnable processes, mean of one minute
+    net_rx        By/s  received since the last reading, physical interfaces only
+    net_tx        By/s  sent
+
+    [[sensors]]
+    name = "capacity"
+    kind = "capacity"
+
+The first reading has no ``cpu``, ``net_rx`` and ``net_tx``: they are differences, and a made-up
+zero would be a lie.  /proc never blocks, so it is read on the event loop (about 0.2 ms);
+statvfs(2) hangs on a dead network mount, so it is not, and only the disk fails then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.sensors.driver import Channel, Environment, SensorConfig
+from agent.wire.errors import LichenError, Refused
+
+CHANNELS = (
+    ("cpu", "%", "usage"),
+    ("memory", "%", "usage"),
+    ("memory_used", "By", "memory"),
+    ("disk", "%", "usage"),
+    ("disk_used", "By", "disk"),
+    ("load", "", "load"),
+    ("net_rx", "By/s", "data rate"),
+    ("net_tx", "By/s", "data rate"),
+)
+
+MIN_SPAN_S = 0.05
+"""Differences over less time than this are noise: /proc/stat counts hundredths of a second."""
+DISK_TIMEOUT_S = 2.0
+"""How long the other values wait for the disk's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options(SensorConfig):
+    """``disk`` names a path on the file system to watch; the agent's state when left out."""
+
+    disk: Path | None = None
+
+    def list_channels(self) -> tuple[Channel, ...]:
+        return tuple(Channel(f"{self.name}.{name}", unit, quantity) for name, unit, quantity in CHANNELS)
+
+
+async def open(options: Options, env: Environment) -> Capacity:
+    """Take the first look, from which the first differences count."""
+    return Capacity(options, env)
+
+
+def scan(sysfs: Path) -> list[dict[str, Any]]:
+    """The one table that fits every board."""
+    return [{"name": "capacity", "kind": "capacity"}]
+
+
+@dataclass(frozen=True, slots=True)
+class _Counters:
+    """A look at what only grows: seconds of the processors, bytes of each interface (in, out)."""
+
+    at_s: float
+    cpu_s: float
+    idle_s: float
+    net: Mapping[str, tuple[int, int]]
+
+
+class Capacity:
+    """The opened sensor; remembers the last look."""
+
+    def __init__(self, options: Options, env: Environment) -> None:
+        self._prefix = options.name
+        self._disk = options.disk or env.state_dir
+        self._net_class = env.sysfs / "class/net"
+        self._run_blocking = env.run_blocking
+        self._before = self._look()
+
+    async def read(self) -> Mapping[str, float | LichenError]:
+        values: dict[str, float | LichenError] = dict(self._usage())
+        values["load"] = os.getloadavg()[0]
+        values["memory"], values["memory_used"] = _memory()
+        values["disk"], values["disk_used"] = await self._disk_usage()
+        return {f"{self._prefix}.{name}": value for name, value in values.items()}
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    def _usage(self) -> Iterator[tuple[str, float]]:
+        """The channels that are differences to the last look, once there is a span between."""
+        before, now = self._before, self._look()
+        span_s = now.at_s - before.at_s
+        if span_s < MIN_SPAN_S:
+            return
+        self._before = now
+        if (cpu_s := now.cpu_s - before.cpu_s) > 0:
+            idle_s = now.idle_s - before.idle_s
+            # The kernel's idle counter may step back a tick (proc(5)).
+            yield "cpu", min(100.0, max(0.0, 100 * (1 - idle_s / cpu_s)))
+        for index, name in enumerate(("net_rx", "net_tx")):
+            # A counter that went back belongs to an interface that was away: it counts as nothing.
+            grown = (now.net[nic][index] - seen[index] for nic, seen in before.net.items() if nic in now.net)
+            yield name, sum(max(0, count) for count in grown) / span_s
+
+    def _look(self) -> _Counters:
+        import psutil  # only where a capacity sensor is read
+
+        times = psutil.cpu_times()
+        nics = psutil.net_io_counters(pernic=True, nowrap=False)
+        return _Counters(
+            at_s=time.monotonic(),
+            # Guests' time is contained in user and nice.
+            cpu_s=sum(times) - times.guest - times.guest_nice,
+            idle_s=times.idle + times.iowait,
+            net={nic: (nics[nic].bytes_recv, nics[nic].bytes_sent) for nic in self._interfaces(nics)},
+        )
+
+    def _interfaces(self, names: Iterable[str]) -> list[str]:
+        """Those with hardware behind them; a container's bridge would count the same bytes again."""
+        names = [name for name in names if name != "lo"]
+        return [name for name in names if (self._net_class / name / "device").exists()] or names
+
+    async def _disk_usage(self) -> tuple[float | LichenError, float | LichenError]:
+        """Percent and bytes used, as df(1) counts: what is kept for root is not free."""
+        try:
+            async with asyncio.timeout(DISK_TIMEOUT_S):
+                disk = await self._run_blocking(lambda: os.statvfs(self._disk))
+        except TimeoutError:
+            error = Refused(f"{self._disk}: the file system does not answer", code="timeout")
+        except OSError as failure:
+            error = Refused(f"{self._disk}: {failure.strerror}")
+        except LichenError as failure:
+            return failure, failure
+        else:
+            used = disk.f_blocks - disk.f_bfree
+            return 100 * used / max(1, used + disk.f_bavail), float(used * disk.f_frsize)
+        return error, error
+
+
+def _memory() -> tuple[float, float]:
+    """Percent and bytes that programs cannot get any more."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    used = memory.total - memory.available
+    return 100 * used / memory.total, float(used)

@@ -1,0 +1,189 @@
+"""``kind = "command"``: a value that a program prints.
+
+    [[sensors]]
+    name = "soil"
+    kind = "command"
+    command = ["/usr/local/bin/read-soil", "--once"]    # program and arguments; no shell
+    channels = { moisture = { unit = "%" }, temperature = { unit = "Cel" } }
+
+Without ``channels`` the program prints one number and nothing else; with them a JSON object
+that has each of them: ``{"moisture": 31.5, "temperature": 17}``, null for one that failed.
+
+The program runs in ``/`` with PATH and LANG as its only environment and no input, at most
+``timeout_s`` long.  Its exit status must be 0; the last line it wrote to its standard error
+is the reason otherwise.  When it ends, or its time is over, everything in its process group is
+killed.  It runs as the agent's user: whoever can write the configuration can run programs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, cast
+
+from agent.sensors.driver import Channel, Environment, Quantity, SensorConfig, Unit
+from agent.sensors.sysfs import number
+from agent.wire.decode import Length, Match, loads
+from agent.wire.errors import ConfigError, LichenError, Refused
+
+MAX_OUTPUT = 64 * 1024
+MAX_STDERR = 4096
+KILL_S = 1.0
+"""How long a killed process may take to be gone."""
+ENVIRONMENT: Mapping[str, str] = MappingProxyType(
+    {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+)
+
+Argument = Annotated[
+    str, Match(r"[^\0]{0,4096}", "an argument of a program (at most 4096 characters, no NUL)")
+]
+ChannelName = Annotated[str, Match(r"[a-z0-9_-]{1,32}", "lower-case letters, digits, '_' or '-', at most 32")]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What one channel of a program means."""
+
+    unit: Unit = ""
+    quantity: Quantity = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options(SensorConfig):
+    """The program, and what it prints: one value of ``unit`` and ``quantity``, or ``channels``."""
+
+    command: Annotated[tuple[Argument, ...], Length(1, 64)]
+    unit: Unit = ""
+    quantity: Quantity = ""
+    channels: Annotated[dict[ChannelName, Value], Length(0, 64)] = field(default_factory=dict)
+
+    def list_channels(self) -> tuple[Channel, ...]:
+        if not self.channels:
+            return (Channel(self.name, self.unit, self.quantity),)
+        return tuple(
+            Channel(f"{self.name}.{name}", value.unit, value.quantity)
+            for name, value in self.channels.items()
+        )
+
+    def check(self, where: str) -> None:
+        if not self.command[0]:
+            raise ConfigError(f"{where}.command: it begins with the program, which is empty")
+        if self.channels and (self.unit or self.quantity):
+            raise ConfigError(f"{where}: unit and quantity belong to each of the channels")
+
+
+async def open(options: Options, env: Environment) -> Command:
+    """Ready at once: the program is started anew for each reading."""
+    return Command(options)
+
+
+def scan(sysfs: Path) -> list[dict[str, Any]]:
+    """Nothing: no program says of itself that it is a sensor."""
+    return []
+
+
+class Command:
+    """The opened sensor."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    async def read(self) -> Mapping[str, float | LichenError]:
+        program, text = self._options.command[0], await _run(self._options.command)
+        if not self._options.channels:
+            return {self._options.name: number(text.decode("utf-8", "replace").strip(), program)}
+        try:
+            answer = loads(text, max_bytes=MAX_OUTPUT)
+        except Refused as error:
+            raise Refused(f"{program}: {error}") from error
+        if not isinstance(answer, dict):
+            raise Refused(f"{program}: it printed {text[:64]!r} instead of a JSON object")
+        return {
+            f"{self._options.name}.{name}": _value(answer, name, program) for name in self._options.channels
+        }
+
+    async def close(self) -> None:
+        """Nothing outlives a reading."""
+
+
+class _Output(asyncio.SubprocessProtocol):
+    """Collects what a process writes; ``ended`` when it is gone and its output complete.
+
+    The transport is used, not `asyncio.create_subprocess_exec`, because only it can close the
+    pipes while a stray grandchild still holds the other end.
+    """
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+        self.stdout = bytearray()
+        self.stderr = bytearray()
+        self._transport: asyncio.SubprocessTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.SubprocessTransport", transport)
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd == 2:
+            self.stderr = (self.stderr + data)[-MAX_STDERR:]
+        else:
+            # One byte over the limit is kept, and tells that there was more.
+            self.stdout += data[: MAX_OUTPUT + 1 - len(self.stdout)]
+        if self.too_long:
+            self.kill()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended.set()
+
+    @property
+    def too_long(self) -> bool:
+        return len(self.stdout) > MAX_OUTPUT
+
+    def kill(self) -> None:
+        """Kill the process and all that it started, as far as they stayed in its group."""
+        assert self._transport is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._transport.get_pid(), signal.SIGKILL)
+
+
+async def _run(command: Sequence[str]) -> bytes:
+    """What the program prints.  Raises Refused.  Leaves nothing running, not even when cancelled."""
+    pipe, program = asyncio.subprocess.PIPE, command[0]
+    try:
+        transport, output = await asyncio.get_running_loop().subprocess_exec(
+            _Output, *command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe,
+            env=dict(ENVIRONMENT), cwd="/", start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        raise Refused(f"{program}: cannot be started: {error.strerror}") from error
+    try:
+        await output.ended.wait()
+    finally:
+        output.kill()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KILL_S):
+                await output.ended.wait()
+        transport.close()
+    if output.too_long:
+        raise Refused(f"{program}: it printed over {MAX_OUTPUT} bytes", code="too-large")
+    if status := transport.get_returncode():
+        last = bytes(output.stderr).decode("utf-8", "replace").strip().rpartition("\n")[2]
+        told = f": {last[:128]}" if last else ""
+        how = f"exit status {status}" if status > 0 else f"killed by signal {-status}"
+        raise Refused(f"{program}: {how}{told}")
+    return bytes(output.stdout)
+
+
+def _value(answer: Mapping[str, Any], name: str, program: str) -> float | LichenError:
+    """One channel's number, or why there is none."""
+    value = answer.get(name)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if name not in answer:
+        return Refused(f"{program}: its answer has no {name!r}")
+    return Refused(f"{program}: its {name!r} is not a number")
