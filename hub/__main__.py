@@ -223,7 +223,7 @@ def _with_directory(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "--dir",
         type=Path,
         metavar="DIR",
-        help=f"the hub (else: ${configuration.ENVIRONMENT}, {configuration.CHECKOUT}, {configuration.SYSTEM})",
+        help=f"else ${configuration.ENVIRONMENT}, {configuration.CHECKOUT}, {configuration.SYSTEM}",
     )
     return parser
 

@@ -86,20 +86,19 @@ def public_key(pem: str) -> bytes:
 
 
 def revocation_list(issuer: Issuer, serials: Iterable[str], at_ms: int, until_ms: int) -> bytes:
-    """The signed list of revoked serial numbers (hexadecimal), PEM."""
+    """The signed list of revoked serial numbers (hexadecimal), PEM; good from 2020 on like all else."""
     certificate, key = _load(issuer)
-    at = _time(at_ms)
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(certificate.subject)
-        .last_update(at)
+        .last_update(VALID_FROM)
         .next_update(_time(until_ms))
         .add_extension(_issuer_id(certificate), critical=False)
         # RFC 5280, section 5.2.3: a number that grows; the time of signing does.
         .add_extension(x509.CRLNumber(at_ms), critical=False)
     )
     for serial in serials:
-        revoked = x509.RevokedCertificateBuilder().serial_number(int(serial, 16)).revocation_date(at)
+        revoked = x509.RevokedCertificateBuilder().serial_number(int(serial, 16)).revocation_date(VALID_FROM)
         builder = builder.add_revoked_certificate(revoked.build())
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
