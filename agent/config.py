@@ -49,14 +49,13 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """``[report]``: how often readings travel, and how long they may exist in memory only.
-
-    A power cut takes at most the readings of ``commit_every_s``; it follows ``every_s`` down
-    when it is not set.
-    """
+    """``[report]``: how often readings travel, and how long they may exist in memory only."""
 
     every_s: Annotated[float, Range(0.1, 43_200)] = 60.0
+    """How often readings travel to the hub."""
     commit_every_s: Annotated[float, Range(0.1, 60)] = 60.0
+    """How often readings are written to the outbox: what a power cut takes at most. Never longer
+    than ``every_s``, which it follows down when it is not set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,29 +63,32 @@ class Outbox:
     """``[outbox]``: what may wait for the hub; beyond it the oldest readings go first."""
 
     max_bytes: Annotated[int, Range(64 * 1024, 2**40)] = 64 * MIB
+    """How many bytes of readings may wait; what is dropped is reported to the hub as a gap."""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """``[link]``: the connection to the hub's broker.
-
-    ``keepalive_s`` is ``report.every_s`` and 30 s when it is not set: reports keep the link
-    alive, pings would only cost data.  Batches that the hub does not acknowledge are sent
-    again after ``resend_s``; at most ``window`` of them travel at a time.
-    """
+    """``[link]``: the connection to the hub's broker."""
 
     keepalive_s: Annotated[int, Range(5, 65_535)] = 90
+    """After how much silence the broker is pinged. Longer than ``report.every_s`` (30 s more when
+    it is not set): reports keep the link alive, pings would only cost data."""
     backoff_low_s: Annotated[float, Range(0.01, 3_600)] = 1.0
+    """Upper bound of the random pause before the first new attempt; it doubles with each."""
     backoff_high_s: Annotated[float, Range(0.01, 86_400)] = 300.0
+    """The longest that bound gets."""
     resend_s: Annotated[float, Range(0.1, 3_600)] = 30.0
+    """After how long batches that the hub has not acknowledged are sent again; doubling."""
     window: Annotated[int, Range(1, 16)] = 16
+    """How many batches may travel beyond the last acknowledged one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """``[log]``: the least severe messages that are written."""
+    """``[log]``: what is written to the journal."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe messages that are written."""
 
 
 CAPACITY = {"name": "capacity", "kind": "capacity"}
@@ -95,23 +97,24 @@ CAPACITY = {"name": "capacity", "kind": "capacity"}
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The keys of ``agent.toml``.
-
-    A relative ``state_dir`` starts at the file's directory, other relative paths at
-    ``state_dir``.  ``runtime_dir`` holds what need not outlive a restart; its default is
-    $RUNTIME_DIRECTORY, which systemd sets, or ``run`` in ``state_dir``.  ``sysfs`` may point
-    at a host's /sys as a container sees it.
-    """
+    """The keys of ``agent.toml``."""
 
     state_dir: Path = Path("/var/lib/lichen")
+    """Keys, certificate and outbox of this board. A relative path starts at the file's directory."""
     runtime_dir: Path = Path("/var/lib/lichen/run")
+    """What need not outlive a restart. When it is not set: $RUNTIME_DIRECTORY, which systemd sets,
+    or ``run`` in ``state_dir``, where a relative path starts, too."""
     join_file: Path | None = None
+    """The file that says how to join. When it is not set: ``join.toml`` in ``state_dir``, then
+    ``/boot/firmware/lichen-join.toml``."""
     sysfs: Path = Path("/sys")
+    """Where the kernel shows its devices; elsewhere when a container sees the host's."""
     report: Report = field(default_factory=Report)
     outbox: Outbox = field(default_factory=Outbox)
     link: Link = field(default_factory=Link)
     log: Log = field(default_factory=Log)
     sensors: tuple[SensorConfig, ...] = field(default_factory=lambda: _read_sensors([CAPACITY]))
+    """What is measured; without any the board still reports its capacity."""
 
     @property
     def join_files(self) -> tuple[Path, ...]:

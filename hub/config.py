@@ -37,28 +37,33 @@ PAGE_PORT = 8420
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """``[log]``: the least severe messages that are written."""
+    """``[log]``: what is written to the journal."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe messages that are written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The keys of ``hub.toml``.
-
-    ``host`` goes into join files, the hub document and the server certificate; ``listen`` is
-    the local address that the two ports for boards are bound to.  ``commit_every_ms`` is how
-    long readings may wait for others before they are committed together.
-    """
+    """The keys of ``hub.toml``."""
 
     name: Annotated[str, Length(1, 64)]
+    """What boards and people see."""
     host: Host = "127.0.0.1"
+    """The address under which boards reach this machine; it goes into join files, the signed
+    document of the hub and the server certificate."""
     listen: Host = "0.0.0.0"  # noqa: S104  boards are on other machines
+    """The local address that the two ports for boards are bound to."""
     page_host: Host = "127.0.0.1"
+    """The local address of the page. It is plain HTTP, so it stays on this machine."""
     page_port: Port = PAGE_PORT
+    """The page and the API on this machine."""
     board_port: Port = PAGE_PORT + 1
+    """HTTPS: boards join here, and the page is here for other machines."""
     mqtt_port: Port = PAGE_PORT + 2
+    """MQTT over TLS for boards."""
     commit_every_ms: Annotated[int, Range(1, 10_000)] = 200
+    """How long readings may wait for others before they are committed, and acknowledged, together."""
     log: Log = field(default_factory=Log)
 
     @property

@@ -52,9 +52,10 @@ DISK_TIMEOUT_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options(SensorConfig):
-    """``disk`` names a path on the file system to watch; the agent's state when left out."""
+    """Which file system counts as the disk."""
 
     disk: Path | None = None
+    """A path on the file system to watch. When it is not set: that of the agent's state."""
 
     def list_channels(self) -> tuple[Channel, ...]:
         return tuple(Channel(f"{self.name}.{name}", unit, quantity) for name, unit, quantity in CHANNELS)

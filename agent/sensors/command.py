@@ -59,9 +59,13 @@ class Options(SensorConfig):
     """The program, and what it prints: one value of ``unit`` and ``quantity``, or ``channels``."""
 
     command: Annotated[tuple[Argument, ...], Length(1, 64)]
+    """The program and its arguments; no shell reads them."""
     unit: Unit = ""
+    """The unit of the one number it prints, as in UCUM: Cel, %, By, V."""
     quantity: Quantity = ""
+    """What that number measures, such as temperature."""
     channels: Annotated[dict[ChannelName, Value], Length(0, 64)] = field(default_factory=dict)
+    """Instead of both, for a program that prints several: each name with its unit and quantity."""
 
     def list_channels(self) -> tuple[Channel, ...]:
         if not self.channels:

@@ -67,16 +67,16 @@ class Channel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SensorConfig:
-    """The keys of a ``[[sensors]]`` table that every kind has.
-
-    ``interval_s`` is the time between two readings.  A read that takes longer than
-    ``timeout_s`` counts as failed; the sensor is asked again at its next time.
-    """
+    """The keys of a ``[[sensors]]`` table that every kind has."""
 
     name: SensorName
+    """What the sensor is called on the hub; no two sensors of a board share one."""
     kind: str
+    """Which kind of sensor it is."""
     interval_s: Annotated[float, Range(0.1, 86_400)] = 10.0
+    """The time between two readings."""
     timeout_s: Annotated[float, Range(0.05, 600)] = 5.0
+    """A read that takes longer counts as failed; the sensor is asked again at its next time."""
 
     def list_channels(self) -> tuple[Channel, ...]:
         """What this sensor measures, in a fixed order; at least one."""

@@ -32,11 +32,17 @@ class Options(SensorConfig):
     """Which file, where in it the number is, and what it means."""
 
     path: Path
+    """The file, as an absolute path."""
     pattern: Annotated[str, Length(1, 512)] | None = None
+    """A regular expression whose group is the number. When it is not set: the whole file is."""
     scale: float = 1.0
+    """What the number is multiplied by."""
     offset: float = 0.0
+    """What is then added."""
     unit: Unit = ""
+    """The unit of the result, as in UCUM: Cel, %, By, V."""
     quantity: Quantity = ""
+    """What is measured, such as temperature."""
 
     def list_channels(self) -> tuple[Channel, ...]:
         return (Channel(self.name, self.unit, self.quantity),)

@@ -59,11 +59,14 @@ Feature = Annotated[str, Match(rf"({FAMILIES})[0-9]{{1,3}}", f"one of {', '.join
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options(SensorConfig):
-    """Which feature of which chip; ``device`` where ``chip`` alone does not tell."""
+    """Which feature of which chip."""
 
     chip: Annotated[str, Length(1, 64)]
+    """The chip's name, as the file ``name`` says it."""
     feature: Feature
+    """What of the chip is read: the part of its files' names before ``_input``."""
     device: Annotated[str, Length(1, 128)] | None = None
+    """The device behind the chip, where several chips share a name."""
 
     @property
     def measure(self) -> Measure:

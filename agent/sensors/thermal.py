@@ -33,7 +33,9 @@ class Options(SensorConfig):
     """Exactly one of ``type`` and ``zone``."""
 
     type: Annotated[str, Length(1, 64)] | None = None
+    """The zone's type, which survives renumbering; either this or ``zone``."""
     zone: Zone | None = None
+    """The zone's directory, where several zones share a type."""
 
     def list_channels(self) -> tuple[Channel, ...]:
         return (Channel(self.name, "Cel", "temperature"),)
