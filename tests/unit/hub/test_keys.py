@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.wire import note
 from agent.wire.errors import ConfigError, Corrupt, Refused
@@ -20,6 +18,7 @@ from hub.access.keys import Keyring, current_document, describe
 from hub.config import Config
 from hub.fleet.authority import BOARD_MS, DAY_MS, SERVER_MS, SERVER_RENEW_MS, Authority
 from hub.store.database import Store
+from support.applicant import csr_pem
 
 NOW_MS = 1_780_000_000_000
 BOARD = "k3yd5q7c2n4xw6ba"
@@ -96,7 +95,7 @@ async def test_the_document_gets_a_higher_number_only_when_it_says_something_els
 def test_a_board_certificate_holds_the_hubs_words_and_only_the_key_of_the_request(
     authority: Authority,
 ) -> None:
-    csr = make_csr(ec.generate_private_key(ec.SECP256R1()), common_name="admin")
+    csr = csr_pem(ec.generate_private_key(ec.SECP256R1()), common_name="admin")
     issued = authority.issue(BOARD, csr, NOW_MS)
     found = x509.load_pem_x509_certificate(issued.pem.encode())
     assert found.subject.rfc4514_string() == f"CN={BOARD}"
@@ -109,7 +108,7 @@ def test_a_board_certificate_holds_the_hubs_words_and_only_the_key_of_the_reques
 
 
 def test_each_certificate_has_a_serial_number_of_its_own(authority: Authority) -> None:
-    csr = make_csr(ed25519.Ed25519PrivateKey.generate())
+    csr = csr_pem(ed25519.Ed25519PrivateKey.generate())
     assert len({authority.issue(BOARD, csr, NOW_MS).serial for _ in range(5)}) == 5
 
 
@@ -117,7 +116,7 @@ def test_openssl_accepts_what_was_signed_and_refuses_what_was_revoked(
     authority: Authority, tmp_path: Path
 ) -> None:
     good, bad = (
-        authority.issue(BOARD, make_csr(ec.generate_private_key(ec.SECP256R1())), NOW_MS) for _ in range(2)
+        authority.issue(BOARD, csr_pem(ec.generate_private_key(ec.SECP256R1())), NOW_MS) for _ in range(2)
     )
     (tmp_path / "good.pem").write_text(good.pem)
     (tmp_path / "bad.pem").write_text(bad.pem)
@@ -142,11 +141,11 @@ def test_openssl_accepts_what_was_signed_and_refuses_what_was_revoked(
 )
 def test_other_kinds_of_keys(authority: Authority, key: ec.EllipticCurvePrivateKey) -> None:
     with pytest.raises(Refused, match="neither of EC P-256 nor Ed25519"):
-        authority.issue(BOARD, make_csr(key), NOW_MS)
+        authority.issue(BOARD, csr_pem(key), NOW_MS)
 
 
 def test_a_request_signed_by_another_key(authority: Authority) -> None:
-    pem = make_csr(ec.generate_private_key(ec.SECP256R1()))
+    pem = csr_pem(ec.generate_private_key(ec.SECP256R1()))
     der = bytearray(ssl.PEM_cert_to_DER_cert(pem.replace("CERTIFICATE REQUEST", "CERTIFICATE")))
     der[-1] ^= 1
     forged = ssl.DER_cert_to_PEM_cert(bytes(der)).replace("CERTIFICATE", "CERTIFICATE REQUEST")
@@ -177,14 +176,6 @@ def test_the_server_certificate_follows_the_host_and_does_not_run_out(authority:
 def test_an_authority_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"ca\.pem"):
         Authority.load(tmp_path)
-
-
-def make_csr(key: object, common_name: str = "x") -> str:
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
-    request = x509.CertificateSigningRequestBuilder().subject_name(name)
-    request = request.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
-    return request.sign(key, algorithm).public_bytes(Encoding.PEM).decode()
 
 
 def verify(authority: Authority, certificate: Path, purpose: str, at_ms: int = NOW_MS) -> str:

@@ -1,0 +1,65 @@
+"""A board's side of joining, written against the contract and not against the agent's code.
+
+It can lie: every field of a request and of its proof can be replaced.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from agent.wire import note, seal
+from agent.wire.messages import JoinFile, JoinProof, JoinRequest, compose
+from hub.store.secrets import fingerprint
+
+
+@dataclass
+class Applicant:
+    """A machine with keys of its own that wants to join."""
+
+    log_key: note.Signer = field(default_factory=note.generate)
+    seal_key: seal.SealKey = field(default_factory=seal.generate)
+    tls_key: ec.EllipticCurvePrivateKey = field(
+        default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
+    )
+
+    @property
+    def board(self) -> str:
+        """The id that a hub must give it."""
+        return note.party_id(self.log_key.public_key)
+
+    def request(self, file: JoinFile, *, proven: dict[str, Any] | None = None, **lies: Any) -> JoinRequest:
+        """An honest request but for ``lies`` about its fields, and ``proven`` about those of the proof."""
+        hub = note.Verifier.parse(file.hub_key).name
+        honest = JoinProof(hub, fingerprint(file.token), public_pem(self.tls_key), self.seal_key.public)
+        request = JoinRequest(
+            token=file.token,
+            log_key=self.log_key.vkey,
+            seal_key=self.seal_key.public,
+            csr_pem=csr_pem(self.tls_key),
+            proof=note.sign(compose("join", replace(honest, **(proven or {}))), self.log_key),
+        )
+        return replace(request, **lies)
+
+
+def public_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    """The public key as the openssl command prints it."""
+    encoding, form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_key().public_bytes(encoding, form).decode()
+
+
+def csr_pem(key: Any, common_name: str = "somebody") -> str:
+    """A certificate request that asks for more than it will get: another name, to be an authority."""
+    request = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)]))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )
+    algorithm = (
+        hashes.SHA256() if isinstance(key, ec.EllipticCurvePrivateKey) or hasattr(key, "key_size") else None
+    )
+    return request.sign(key, algorithm).public_bytes(serialization.Encoding.PEM).decode()
