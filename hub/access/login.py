@@ -86,7 +86,7 @@ class Access:
         (it takes the same time and says the same for names that nobody has), "too-many"
         while the name is locked after failures.
         """
-        name = name[:LONGEST_NAME]
+        name = name[:LONGEST_NAME].encode(errors="replace").decode()  # a form may carry half surrogates
         self._throttle.charge(name)
         async with self._store.read() as tx:
             stored = await accounts.hashed_password(tx, name)
