@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Run one command; the exit status is that of `agent.wire.errors`."""
-    args = _parser().parse_args()
+    args = parser().parse_args()
     status: int = args.start(args)
     return status
 
@@ -171,9 +171,10 @@ def _say(text: str) -> None:
 # --- the command line ------------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lichen-hub", description="The hub: boards report to it.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """The whole command line, for `main` and for the reference."""
+    root = argparse.ArgumentParser(prog="lichen-hub", description="The hub: boards report to it.")
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
 
     init = commands.add_parser("init", help="make a hub in DIR")
     init.add_argument("directory", type=Path, metavar="DIR")
@@ -215,17 +216,17 @@ def _parser() -> argparse.ArgumentParser:
         "--port", type=int, default=configuration.PAGE_PORT, help="of the page; boards get the next two"
     )
     demo.set_defaults(start=_once(_demo))
-    return parser
+    return root
 
 
-def _with_directory(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument(
+def _with_directory(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    command.add_argument(
         "--dir",
         type=Path,
         metavar="DIR",
         help=f"else ${configuration.ENVIRONMENT}, {configuration.CHECKOUT}, {configuration.SYSTEM}",
     )
-    return parser
+    return command
 
 
 if __name__ == "__main__":

@@ -74,9 +74,8 @@ def completion(shell: str) -> None:
 
 def run() -> None:
     """Parse the command line, run the command, and exit."""
-    _add_commands()
     try:
-        lichen.main(prog_name="lichen", standalone_mode=False)
+        command_line().main(prog_name="lichen", standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
@@ -101,9 +100,11 @@ def _complain(error: LichenError) -> None:
         click.echo(f"  hint: {error.hint}", err=True)
 
 
-def _add_commands() -> None:
+def command_line() -> click.Group:
+    """`lichen` with its commands, which are imported here: they need this module themselves."""
     from hub.cli import boards, login, readings, tokens
 
     commands: list[Any] = [login.login, tokens.token, boards.board, readings.readings, readings.watch]
     for command in commands:
         lichen.add_command(command)
+    return lichen
