@@ -53,7 +53,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._connection: sqlite3.Connection | None = None
+        self._connection: Connection | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"sqlite-{path.stem}")
 
     @classmethod
@@ -83,13 +83,15 @@ class Database:
         finally:
             await database._close()
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(self, work: Callable[[Connection], T], *, committed: Callable[[], None] | None = None) -> T:
         """Run ``work(connection)`` in one transaction: committed when it returns, else rolled back.
 
-        A caller that is cancelled meanwhile does not stop it: it may still commit.  Raises what
-        ``work`` raises, with SQLite's own failures translated as in `open`.
+        ``committed`` is called on the same thread once that has happened, and before any other
+        work: what is kept in memory beside the file can be made to follow it there.  A caller
+        that is cancelled meanwhile stops neither.  Raises what ``work`` raises, with SQLite's own
+        failures translated as in `open`.
         """
-        return await self._work(_transact, work)
+        return await self._work(_transact, work, committed)
 
     async def probe(self) -> None:
         """Prove that the thread and the write lock are alive, without writing to the disk."""
@@ -127,7 +129,7 @@ class Database:
             self._connection.close()
 
 
-def _configure(connection: sqlite3.Connection, synchronous: Synchronous, read_only: bool) -> None:
+def _configure(connection: Connection, synchronous: Synchronous, read_only: bool) -> None:
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     connection.execute("PRAGMA foreign_keys = ON")
     if read_only:
@@ -140,7 +142,7 @@ def _configure(connection: sqlite3.Connection, synchronous: Synchronous, read_on
 
 
 def _prepare(
-    connection: sqlite3.Connection,
+    connection: Connection,
     path: Path,
     schema: str,
     version: int,
@@ -166,7 +168,7 @@ def _prepare(
         _script(connection, upgrades[step], step + 1)
 
 
-def _script(connection: sqlite3.Connection, script: str, version: int) -> None:
+def _script(connection: Connection, script: str, version: int) -> None:
     # executescript commits what is open before it starts, so the script brings its own transaction.
     try:
         connection.executescript(f"BEGIN IMMEDIATE;\n{script}\n;PRAGMA user_version = {version}; COMMIT;")
@@ -174,17 +176,23 @@ def _script(connection: sqlite3.Connection, script: str, version: int) -> None:
         _roll_back(connection)
 
 
-def _transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+def _transact(
+    connection: Connection,
+    work: Callable[[Connection], T],
+    committed: Callable[[], None] | None,
+) -> T:
     try:
         connection.execute("BEGIN IMMEDIATE")
         result = work(connection)
         connection.execute("COMMIT")
+        if committed is not None:
+            committed()
         return result
     finally:
         _roll_back(connection)
 
 
-def _probe(connection: sqlite3.Connection) -> None:
+def _probe(connection: Connection) -> None:
     try:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -192,7 +200,7 @@ def _probe(connection: sqlite3.Connection) -> None:
         _roll_back(connection)
 
 
-def _roll_back(connection: sqlite3.Connection) -> None:
+def _roll_back(connection: Connection) -> None:
     # After some failures, a full disk among them, SQLite has rolled back by itself.
     if connection.in_transaction:
         connection.execute("ROLLBACK")
