@@ -9,16 +9,16 @@ reading for ever.  What holds at every moment, after a power cut, and with an ol
 
 1.  A number is given once.  Each start has a stream of its own, so neither a restored copy nor a
     deleted file can make the hub take a new reading for one that it already has.
-2.  What `append` has returned from is on the disk; or, when the disk was full, is declared as a
-    gap by the next commit that finds room.
+2.  What `append` has returned from is on the disk.  When it raises, nothing of it is, and the
+    numbers are given to the next readings.
 3.  Only an acknowledgement that names a stream of ours deletes rows of that stream, up to the
     number that it says and never beyond the last one given.  Foreign and lower ones change nothing.
 4.  Blocks come and go whole, so a batch always begins where an earlier one ended.
 5.  The encoded blocks never exceed ``max_bytes``.  To make room the oldest readings go first,
     and the same transaction records which, and from when, as a gap; touching gaps become one.
-6.  A batch holds blocks of one stream without holes, and declares each gap before its first
-    block.  It speaks of at most 31 other streams, the oldest, so that what is left of them
-    (only a gap, perhaps) is settled as well.
+6.  A stream is perhaps a gap, then blocks without holes.  A batch holds blocks of one stream and
+    declares its gap.  It speaks of at most 31 other streams, the oldest, so that what is left of
+    them (only a gap, perhaps) is settled as well.
 7.  The bell rings after every commit, and once at open.
 
 >>> async def example(path: Path) -> OutboxState:
@@ -45,8 +45,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from agent.base.sqlite import Connection, Database
-from agent.shelf import SCHEMA, VERSION, Cursor, Parcel, Row, Shelf, joined
-from agent.wire.errors import LichenError, Refused
+from agent.shelf import SCHEMA, VERSION, Cursor, Parcel, Row, Shelf
 from agent.wire.messages import Ack, ClockState, Gap, OutboxState, Reading, block_of
 from agent.wire.plain import dumps
 
@@ -64,20 +63,18 @@ BLOCK_READINGS = 512
 class Outbox:
     """The shelf of readings, and the bell that says that something lies there.
 
-    ``stream`` is the id under which this process numbers.  ``full_since_ms`` says since when
-    (wall clock) the disk has been too full to commit; None while it is not.
+    ``stream`` is the id under which this process numbers.
     """
 
     def __init__(self, database: Database, *, boot: str, max_bytes: int) -> None:
         self.bell = asyncio.Event()
         self.stream = new_stream()
-        self.full_since_ms: int | None = None
         self._database = database
         self._boot = boot
         self._max_bytes = max_bytes
+        # Of the writer thread.  They follow the file: only a commit changes them.
         self._next = 1
-        self._missed: Gap | None = None
-        self._shelf: Shelf | None = None  # of the writer thread; None: to be read from the file
+        self._shelf: Shelf | None = None
 
     @classmethod
     @asynccontextmanager
@@ -95,23 +92,15 @@ class Outbox:
     async def append(self, readings: Sequence[Reading], clock: ClockState) -> None:
         """Commit readings in the order given; returns when they are on the disk.
 
-        A full disk raises nothing, because the sensors go on: what it did not take becomes a gap.
+        Raises Refused (code "disk-full") and keeps none of them.
         """
         if not readings:
             return
-        starts = range(0, len(readings), BLOCK_READINGS)
-        rows = [self._number(readings[at : at + BLOCK_READINGS], clock) for at in starts]
-        missed, self._missed = self._missed, None
-        try:
-            await self._do(lambda connection, shelf: shelf.append(connection, missed, rows, self._max_bytes))
-        except Refused as error:
-            if error.code != "disk-full":
-                raise
-            self._miss(error, missed, rows)
-            return
-        if self.full_since_ms is not None:
-            log.info("outbox commits again")
-            self.full_since_ms = None
+
+        def store(connection: Connection, shelf: Shelf) -> None:
+            shelf.append(connection, self._rows(readings, clock), self._max_bytes)
+
+        await self._do(store, spent=len(readings))
         self.bell.set()
 
     async def take(self, after: Cursor, *, max_bytes: int = 16384, max_blocks: int = 64) -> Parcel | None:
@@ -123,12 +112,16 @@ class Outbox:
 
     async def acknowledge(self, ack: Ack) -> bool:
         """Delete what the hub says it has.  True when that was anything."""
-        if ack.streams.get(self.stream, 0) >= self._next:
-            # Somebody wrote under our id what we never made, and the hub would take what we
-            # make next for that: go on under an id that nobody else knows.
-            log.warning("hub acknowledged readings that were never made", extra={"stream": self.stream})
-            self.stream, self._next, self._missed = new_stream(), 1, None
-        return await self._do(lambda connection, shelf: shelf.acknowledge(connection, ack))
+
+        def settle(connection: Connection, shelf: Shelf) -> bool:
+            if ack.streams.get(self.stream, 0) >= self._next:
+                # Somebody wrote under our id what we never made, and the hub would take what we
+                # make next for that: go on under an id that nobody else knows.
+                log.warning("hub acknowledged readings that were never made", extra={"stream": self.stream})
+                self.stream, self._next = new_stream(), 1
+            return shelf.acknowledge(connection, ack)
+
+        return await self._do(settle)
 
     async def state(self) -> OutboxState:
         """How much is held, from when on, and how much was ever dropped."""
@@ -138,37 +131,32 @@ class Outbox:
         """Begin a transaction and roll it back: the disk and the writer thread still answer."""
         await self._database.probe()
 
-    def _number(self, readings: Sequence[Reading], clock: ClockState) -> Row:
-        """The next numbers of the stream for ``readings``, as a row.  They are spent from now on."""
-        seq0, self._next = self._next, self._next + len(readings)
-        block = block_of(readings, boot=self._boot, stream=self.stream, seq0=seq0, clock=clock)
-        times = [reading.wall_ms for reading in readings]
-        return Row(Gap(self.stream, seq0, len(readings), min(times), max(times)), dumps(block))
+    def _rows(self, readings: Sequence[Reading], clock: ClockState) -> list[Row]:
+        """The readings as numbered blocks.  On the writer thread, since encoding takes a while."""
+        rows = []
+        for at in range(0, len(readings), BLOCK_READINGS):
+            part, seq0 = readings[at : at + BLOCK_READINGS], self._next + at
+            block = block_of(part, boot=self._boot, stream=self.stream, seq0=seq0, clock=clock)
+            times = [reading.wall_ms for reading in part]
+            rows.append(Row(Gap(self.stream, seq0, len(part), min(times), max(times)), dumps(block)))
+        return rows
 
-    def _miss(self, error: Refused, missed: Gap | None, rows: Sequence[Row]) -> None:
-        """Remember what the full disk did not take, for the next commit to declare."""
-        for row in rows:
-            missed = row.span if missed is None else joined(missed, row.span)
-        self._missed = missed
-        if self.full_since_ms is None:
-            log.error("outbox cannot commit", extra={"error": str(error), "hint": error.hint})
-            self.full_since_ms = rows[0].span.from_ms
-
-    async def _do(self, work: Callable[[Connection, Shelf], T]) -> T:
-        """Run ``work`` in one transaction on the writer thread."""
+    async def _do(self, work: Callable[[Connection, Shelf], T], *, spent: int = 0) -> T:
+        """Run ``work`` in one transaction on the writer thread; it spends so many numbers."""
+        done: list[Shelf] = []
 
         def run(connection: Connection) -> T:
             shelf = self._shelf or Shelf.load(connection)
-            self._shelf = None  # half-done work may leave it ahead of the file
-            result = work(connection, shelf)
-            self._shelf = shelf
-            return result
+            # Until the commit the index is ahead of the file, and worthless if that fails.
+            self._shelf = None
+            done.append(shelf)
+            return work(connection, shelf)
 
-        try:
-            return await self._database.run(run)
-        except LichenError:
-            self._shelf = None  # the commit itself may have failed
-            raise
+        def committed() -> None:
+            self._shelf = done[0]
+            self._next += spent
+
+        return await self._database.run(run, committed=committed)
 
 
 def new_stream() -> str:

@@ -1,11 +1,11 @@
 """What lies in the outbox's file: the SQL of the outbox, and an index of it in memory.
 
 `agent.outbox` calls it on the writer thread, inside of a transaction, and throws the index away
-when the transaction did not end well; it then is read anew from the file.  This module knows
-nothing of tasks, streams to come or the network.
+unless that was committed; it then is read anew from the file.  This module knows nothing of
+tasks, of the stream that is written now, or of the network.
 
 Rows are ordered by id, and a stream's rows lie together, because one process writes one stream.
-A stream may begin with a gap; a gap between its blocks comes only from a full disk.
+A stream is perhaps a gap, then blocks without holes: only the front of the whole is ever dropped.
 """
 
 from __future__ import annotations
@@ -27,22 +27,19 @@ CREATE TABLE blocks (
     to_ms INTEGER NOT NULL,
     body BLOB NOT NULL         -- JSON of one agent.wire.messages.Block
 ) STRICT;
-CREATE TABLE gaps (
-    stream TEXT NOT NULL,
+CREATE TABLE gaps (            -- the front of a stream, which was dropped
+    stream TEXT PRIMARY KEY,
     seq0 INTEGER NOT NULL,
     count INTEGER NOT NULL,
     from_ms INTEGER NOT NULL,
-    to_ms INTEGER NOT NULL,
-    PRIMARY KEY (stream, seq0)
+    to_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE totals (dropped INTEGER NOT NULL) STRICT;  -- one row: readings ever lost to gaps
+CREATE TABLE totals (dropped INTEGER NOT NULL) STRICT;  -- one row: readings ever dropped
 INSERT INTO totals VALUES (0);
 """
 
 HELD_STREAMS = 32
 """Most streams that one batch speaks of."""
-OWN_GAPS = 32
-"""Most gaps of its own stream that one batch declares."""
 GAP_STREAMS = 4096
 """Most streams of which only a gap is left; beyond, the oldest are forgotten (but stay counted)."""
 
@@ -77,25 +74,20 @@ class Row:
 class Run:
     """Where a stream's rows lie, and which numbers they hold: ``low`` to ``next - 1``.
 
-    Without rows ``first_id`` is past ``last_id``, and ``low`` equals ``next``.
+    Without rows ``first_id`` is past ``last_id``, and ``low`` equals ``next``.  ``gap`` ends
+    before ``low``.
     """
 
-    first_id: int = 1
-    last_id: int = 0
-    low: int = 1
-    next: int = 1
-    gaps: list[Gap] = field(default_factory=list)
+    first_id: int
+    last_id: int
+    low: int
+    next: int
+    gap: Gap | None = None
 
     @property
-    def empty(self) -> bool:
+    def bare(self) -> bool:
+        """Whether there are no rows."""
         return self.first_id > self.last_id
-
-    def settle(self) -> None:
-        """Move ``low`` over what a gap declares."""
-        for gap in self.gaps:
-            if gap.seq0 <= self.low:
-                self.low = max(self.low, end(gap))
-        self.next = max(self.next, self.low)
 
 
 class Shelf:
@@ -109,21 +101,18 @@ class Shelf:
     def load(cls, connection: Connection) -> Shelf:
         """Read the index from the file."""
         shelf = cls()
-        sql = "SELECT stream, seq0, count, from_ms, to_ms FROM gaps ORDER BY from_ms"
-        for columns in connection.execute(sql):
-            gap = Gap(*columns)
+        gaps = {}
+        for columns in connection.execute("SELECT * FROM gaps ORDER BY from_ms"):
+            gap = gaps[columns[0]] = Gap(*columns)
             # Where only a gap is left, the stream is older than those with blocks.
-            run = shelf.runs.setdefault(gap.stream, Run())
-            run.gaps.append(gap)
-            run.low = run.next = max(run.next, end(gap))
+            shelf.runs[gap.stream] = Run(1, 0, end(gap), end(gap), gap)
         sql = (
             "SELECT stream, min(id), max(id), min(seq0), max(seq0 + count), sum(count), sum(length(body))"
             " FROM blocks GROUP BY stream ORDER BY min(id)"
         )
         for stream, first_id, last_id, low, after, readings, size in connection.execute(sql):
-            run = shelf.runs.pop(stream, Run())
-            run.gaps.sort(key=lambda gap: gap.seq0)
-            shelf.runs[stream] = Run(first_id, last_id, low, max(after, run.next), run.gaps)
+            shelf.runs.pop(stream, None)
+            shelf.runs[stream] = Run(first_id, last_id, low, after, gaps.get(stream))
             shelf.readings += readings
             shelf.bytes += size
             shelf.last_id = max(shelf.last_id, last_id)
@@ -132,10 +121,8 @@ class Shelf:
 
     # --- in
 
-    def append(self, connection: Connection, missed: Gap | None, rows: Sequence[Row], max_bytes: int) -> None:
-        """Store rows behind what is there, within ``max_bytes``; ``missed`` lies before them."""
-        if missed is not None:
-            self._declare(connection, missed)
+    def append(self, connection: Connection, rows: Sequence[Row], max_bytes: int) -> None:
+        """Store rows behind what is there, and drop the oldest where they would exceed ``max_bytes``."""
         for row in rows:
             self._make_room(connection, max_bytes - len(row.body))
             if len(row.body) <= max_bytes:
@@ -150,57 +137,50 @@ class Shelf:
             "INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?)",
             (self.last_id, span.stream, span.seq0, span.count, span.from_ms, span.to_ms, row.body),
         )
-        run = self.runs.setdefault(span.stream, Run())
-        if run.empty:
-            run.first_id, run.low = self.last_id, span.seq0
+        run = self._run(span)
+        if run.bare:
+            run.first_id = self.last_id
         run.last_id, run.next = self.last_id, end(span)
         self.readings += span.count
         self.bytes += len(row.body)
 
+    def _run(self, span: Gap) -> Run:
+        """The run that ``span`` belongs to; a new one begins with it."""
+        new = Run(self.last_id + 1, self.last_id, span.seq0, span.seq0)
+        return self.runs.setdefault(span.stream, new)
+
     def _make_room(self, connection: Connection, room: int) -> None:
         """Drop the oldest rows until no more than ``room`` bytes are left, and declare them."""
-        lost: list[Gap] = []
+        lost: dict[str, Gap] = {}
         while self.readings and self.bytes > room:
             id, size, *columns = connection.execute(
                 "SELECT id, length(body), stream, seq0, count, from_ms, to_ms FROM blocks ORDER BY id LIMIT 1"
             ).fetchone()
             gap = Gap(*columns)
             self._delete(connection, self.runs[gap.stream], id + 1, end(gap), gap.count, size)
-            if lost and touching(lost[-1], gap):
-                lost[-1] = joined(lost[-1], gap)
-            else:
-                lost.append(gap)
-        for gap in lost:
+            lost[gap.stream] = joined(lost.get(gap.stream), gap)
+        for gap in lost.values():
             self._declare(connection, gap)
 
     def _declare(self, connection: Connection, gap: Gap) -> None:
-        """Write a gap as one with those that it touches, and count what it lost."""
+        """Write down that the front of a stream is gone."""
         self.dropped += gap.count
         connection.execute("UPDATE totals SET dropped = ?", (self.dropped,))
-        run = self.runs.setdefault(gap.stream, Run())
-        if run.empty and not run.gaps:
-            run.low = run.next = gap.seq0
-        for other in [other for other in run.gaps if touching(other, gap)]:
-            self._remove_gap(connection, run, other)
-            gap = joined(other, gap)
-        self._write_gap(connection, run, gap)
-        run.settle()
-        bare = [stream for stream, other in self.runs.items() if other.empty and stream != gap.stream]
+        run = self._run(gap)
+        self._write_gap(connection, run, joined(run.gap, gap))
+        run.low = end(gap)
+        run.next = max(run.next, run.low)
+        bare = [stream for stream, other in self.runs.items() if other.bare and stream != gap.stream]
         for stream in bare[: max(0, len(bare) - GAP_STREAMS)]:
             connection.execute("DELETE FROM gaps WHERE stream = ?", (stream,))
             del self.runs[stream]
 
     def _write_gap(self, connection: Connection, run: Run, gap: Gap) -> None:
+        run.gap = gap
         connection.execute(
-            "INSERT INTO gaps VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO gaps VALUES (?, ?, ?, ?, ?)",
             (gap.stream, gap.seq0, gap.count, gap.from_ms, gap.to_ms),
         )
-        run.gaps.append(gap)
-        run.gaps.sort(key=lambda each: each.seq0)
-
-    def _remove_gap(self, connection: Connection, run: Run, gap: Gap) -> None:
-        connection.execute("DELETE FROM gaps WHERE stream = ? AND seq0 = ?", (gap.stream, gap.seq0))
-        run.gaps.remove(gap)
 
     def _delete(self, connection: Connection, run: Run, end_id: int, low: int, count: int, size: int) -> None:
         """Delete a run's rows before ``end_id``: ``count`` readings in ``size`` bytes."""
@@ -219,36 +199,30 @@ class Shelf:
         )
         first = None
         bodies: list[bytes] = []
-        size = expected = last_id = 0
+        size = after_seq = last_id = 0
         for id, stream, seq0, count, body in rows:
             first = first or (stream, seq0)
             size += len(body)
-            if bodies and (stream != first[0] or seq0 != expected or size > max_bytes):
+            if bodies and (stream != first[0] or size > max_bytes):
                 break
             bodies.append(body)
-            expected, last_id = seq0 + count, id
+            after_seq, last_id = seq0 + count, id
         if first is None:
             return None
         stream, seq0 = first
-        held, gaps = self._covering(stream, seq0)
-        return Parcel(frame(held, gaps, bodies), stream, expected - 1, expected - seq0, Cursor(last_id))
+        held, gaps = self._covering(stream)
+        return Parcel(frame(held, gaps, bodies), stream, after_seq - 1, after_seq - seq0, Cursor(last_id))
 
-    def _covering(self, stream: str, seq0: int) -> tuple[dict[str, Held], list[Gap]]:
-        """What a batch of ``stream`` from ``seq0`` on says of it, and of the oldest other streams.
+    def _covering(self, stream: str) -> tuple[dict[str, Held], list[Gap]]:
+        """What a batch of ``stream`` says of it, and of the oldest other streams.
 
-        A stream that is named has its gaps declared: what ``held`` alone shows to be missing
-        counts as lost without a reason.
+        A stream that is named has its gap declared: what ``held`` alone shows to be missing
+        would count as lost without a reason.
         """
-        own = self.runs[stream]
-        held = {stream: Held(own.low, own.next)}
-        gaps = [gap for gap in own.gaps if gap.seq0 < seq0][:OWN_GAPS]
-        for other, run in self.runs.items():
-            if len(held) == HELD_STREAMS:
-                break
-            if other != stream:
-                held[other] = Held(run.low, run.next)
-                gaps += [gap for gap in run.gaps if gap.seq0 < run.low][:1]
-        return held, gaps
+        names = [stream, *(other for other in self.runs if other != stream)][:HELD_STREAMS]
+        runs = [(name, self.runs[name]) for name in names]
+        held = {name: Held(run.low, run.next) for name, run in runs}
+        return held, [run.gap for _, run in runs if run.gap is not None]
 
     def acknowledge(self, connection: Connection, ack: Ack) -> bool:
         """Delete what is covered.  True when that was anything."""
@@ -257,20 +231,20 @@ class Shelf:
             run = self.runs.get(stream)
             if run is None:
                 continue
-            covered = min(seq, run.next - 1)
-            advanced |= self._cut_gaps(connection, run, covered)
-            if not run.empty and covered >= run.low:
-                advanced |= self._cut_rows(connection, run, covered)
-            if run.empty and not run.gaps:
+            if run.gap is not None and run.gap.seq0 <= seq:
+                advanced = True
+                self._cut_gap(connection, run, run.gap, seq)
+            if not run.bare and run.low <= seq:
+                advanced |= self._cut_rows(connection, run, seq)
+            if run.bare and run.gap is None:
                 del self.runs[stream]
         return advanced
 
-    def _cut_rows(self, connection: Connection, run: Run, covered: int) -> bool:
-        """Delete a run's blocks that end at or before ``covered``."""
-        span = (run.first_id, run.last_id)
+    def _cut_rows(self, connection: Connection, run: Run, seq: int) -> bool:
+        """Delete a run's blocks that end at or before ``seq``."""
         kept = connection.execute(
             "SELECT id, seq0 FROM blocks WHERE id BETWEEN ? AND ? AND seq0 + count > ? ORDER BY id LIMIT 1",
-            (*span, covered + 1),
+            (run.first_id, run.last_id, seq + 1),
         ).fetchone()
         end_id, low = kept or (run.last_id + 1, run.next)
         count, size = connection.execute(
@@ -281,15 +255,14 @@ class Shelf:
         self._delete(connection, run, end_id, low, count, size)
         return bool(count)
 
-    def _cut_gaps(self, connection: Connection, run: Run, covered: int) -> bool:
-        """Remove a run's gaps up to ``covered``; keep what of a gap lies beyond."""
-        cut = [gap for gap in run.gaps if gap.seq0 <= covered]
-        for gap in cut:
-            self._remove_gap(connection, run, gap)
-            if end(gap) > covered + 1:
-                rest = replace(gap, seq0=covered + 1, count=end(gap) - covered - 1)
-                self._write_gap(connection, run, rest)
-        return bool(cut)
+    def _cut_gap(self, connection: Connection, run: Run, gap: Gap, seq: int) -> None:
+        """Remove a run's gap up to ``seq``."""
+        rest = end(gap) - seq - 1
+        if rest > 0:
+            self._write_gap(connection, run, replace(gap, seq0=seq + 1, count=rest))
+        else:
+            run.gap = None
+            connection.execute("DELETE FROM gaps WHERE stream = ?", (gap.stream,))
 
     def state(self, connection: Connection, max_bytes: int) -> OutboxState:
         """The totals, and the wall clock of the oldest reading."""
@@ -302,18 +275,9 @@ def end(gap: Gap) -> int:
     return gap.seq0 + gap.count
 
 
-def touching(one: Gap, other: Gap) -> bool:
-    """Whether two gaps can be told as one."""
-    return one.stream == other.stream and one.seq0 <= end(other) and other.seq0 <= end(one)
-
-
-def joined(one: Gap, other: Gap) -> Gap:
-    """Two touching gaps as one."""
-    seq0 = min(one.seq0, other.seq0)
-    return replace(
-        one,
-        seq0=seq0,
-        count=max(end(one), end(other)) - seq0,
-        from_ms=min(one.from_ms, other.from_ms),
-        to_ms=max(one.to_ms, other.to_ms),
-    )
+def joined(before: Gap | None, gap: Gap) -> Gap:
+    """A gap and the one right before it as one."""
+    if before is None:
+        return gap
+    from_ms, to_ms = min(before.from_ms, gap.from_ms), max(before.to_ms, gap.to_ms)
+    return Gap(gap.stream, before.seq0, before.count + gap.count, from_ms, to_ms)
