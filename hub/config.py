@@ -108,16 +108,25 @@ class Directory:
         return self.path / "hub.lock"
 
 
-def find(option: str | Path | None = None, environment: Mapping[str, str] = os.environ) -> Directory:
-    """The hub's directory: the option, $LICHEN_HUB_DIR, a checkout's .run/hub, the system's."""
+def find(
+    option: str | Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    owner: int | None = None,
+) -> Directory:
+    """The hub's directory: the option, $LICHEN_HUB_DIR, a checkout's .run/hub, the system's.
+
+    ``owner`` is the user id that a checkout's directory must have (default: this process's).
+    """
     named = option or environment.get(ENVIRONMENT)
     if named:
         return Directory(Path(named).absolute())
     here = Path.cwd()
+    owner = os.getuid() if owner is None else owner
     for folder in (here, *here.parents):
         candidate = folder / CHECKOUT
         # A directory of somebody else, found by walking up from /tmp, must not become our hub.
-        if candidate.is_dir() and candidate.stat().st_uid == os.getuid():
+        if candidate.is_dir() and candidate.stat().st_uid == owner:
             return Directory(candidate)
     return Directory(SYSTEM)
 

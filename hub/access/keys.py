@@ -75,6 +75,14 @@ class Keyring:
         return HubKeys(**{role: getattr(self, role).vkey for role in ROLES})
 
 
+@dataclass(frozen=True, slots=True)
+class SignedDocument:
+    """The hub document as boards get it: a note of the root key, and the number in it."""
+
+    number: int
+    text: str
+
+
 def describe(keyring: Keyring, config: Config, ca_pem: str) -> HubDocument:
     """What the hub document says now, but for its number and date."""
     return HubDocument(
@@ -92,7 +100,7 @@ def describe(keyring: Keyring, config: Config, ca_pem: str) -> HubDocument:
 
 async def current_document(
     store: Store, folder: Path, keyring: Keyring, content: HubDocument, now_ms: int
-) -> str:
+) -> SignedDocument:
     """The signed hub document for ``content``: the last one, or a new one with a higher number.
 
     The number is committed before the note is written, so a number is never used for two texts.
@@ -100,13 +108,13 @@ async def current_document(
     path = folder / "hub.note"
     last = _last_document(path, keyring)
     if last is not None and replace(last, number=content.number, issued_ms=content.issued_ms) == content:
-        return path.read_text("utf-8")
+        return SignedDocument(last.number, path.read_text("utf-8"))
     async with store.write() as tx:
         number = max(await facts.read_fact(tx, DOCUMENT_NUMBER), last.number if last else 0) + 1
         await facts.write_fact(tx, DOCUMENT_NUMBER, number)
     signed = note.sign(compose("hub", replace(content, number=number, issued_ms=now_ms)), keyring.root)
     write_file(path, signed.encode())
-    return signed
+    return SignedDocument(number, signed)
 
 
 def _last_document(path: Path, keyring: Keyring) -> HubDocument | None:

@@ -64,7 +64,7 @@ class _Admission:
 
 
 class Joining:
-    """Decides about join requests.  ``document`` gives the signed hub document of now."""
+    """Decides about join requests.  ``document`` is the signed hub document."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Joining:
         config: Config,
         now_ms: Callable[[], int],
         *,
-        document: Callable[[], str],
+        document: str,
         executor: Executor | None = None,
     ) -> None:
         self._store = store
@@ -116,7 +116,7 @@ class Joining:
             name = await _enter(tx, token, applicant, admission, now_ms)
             await add_certificate(tx, applicant.board, issued.serial, now_ms, issued.not_after_ms)
         log.info("board joined", extra={"board": applicant.board, "board_name": name, "token": token.id})
-        return JoinAnswer(applicant.board, issued.pem, self._document(), name)
+        return JoinAnswer(applicant.board, issued.pem, self._document, name)
 
     async def _token(self, tx: Tx, secret: str, remote: str) -> Token:
         found = await tokens.find_token(tx, secret)

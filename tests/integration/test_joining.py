@@ -45,7 +45,7 @@ class Hub:
             self.keys,
             Config(name="north"),
             lambda: self.at_ms,
-            document=lambda: "the hub document",
+            document="the hub document",
             executor=executor,
         )
 

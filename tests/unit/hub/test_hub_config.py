@@ -80,5 +80,4 @@ def test_finding_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_directory_of_somebody_else_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".run/hub").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
-    assert config.find(None, {}) == Directory(config.SYSTEM)
+    assert config.find(None, {}, owner=os.getuid() + 1) == Directory(config.SYSTEM)

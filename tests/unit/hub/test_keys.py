@@ -66,8 +66,8 @@ async def test_the_document_gets_a_higher_number_only_when_it_says_something_els
     async with Store.open(tmp_path / "hub.db") as store:
 
         async def document(config: Config, now_ms: int) -> HubDocument:
-            text = await current_document(store, tmp_path, keys, describe(keys, config, "PEM"), now_ms)
-            return read_text("hub", HubDocument, note.open_note(text, keys.root.verifier))
+            signed = await current_document(store, tmp_path, keys, describe(keys, config, "PEM"), now_ms)
+            return read_text("hub", HubDocument, note.open_note(signed.text, keys.root.verifier))
 
         first = await document(config, 5)
         assert (first.number, first.hub, first.issued_ms, first.url) == (

@@ -1,0 +1,44 @@
+"""The hub's own connection to its broker, for as long as the hub runs.
+
+Owns when to connect again and the tasks that live on a connection; `hub.app` runs it as one
+task.  The broker is our own child and comes back within a second, so attempts begin at once
+and stay close together.  What was lost with a connection is sent again by the boards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import NoReturn
+
+from agent.base.broker import Address, Connect, backoff_s
+from agent.wire.errors import LinkDown
+from hub.access.keys import SignedDocument
+from hub.fleet.announcement import announce
+from hub.fleet.ingest import Ingest
+from hub.store.database import Store
+
+log = logging.getLogger(__name__)
+
+BACKOFF_LOW_S = 0.2
+BACKOFF_HIGH_S = 5.0
+
+
+async def keep(
+    connect: Connect, address: Address, store: Store, ingest: Ingest, document: SignedDocument
+) -> NoReturn:
+    """Stay connected, ingest what boards say, and tell them the hub document when it is new."""
+    attempt = 0
+    while True:
+        try:
+            async with connect(address) as session, asyncio.TaskGroup() as group:
+                log.info("broker connected", extra={"broker": address})
+                attempt = 0
+                group.create_task(ingest.run(session), name="ingest")
+                group.create_task(announce(store, session, document), name="announce")
+        except* LinkDown as errors:
+            # The first failure is a transition; those that follow say nothing new.
+            if attempt == 0:
+                log.warning("broker lost", extra={"reason": str(errors.exceptions[0])})
+        await asyncio.sleep(backoff_s(attempt, low_s=BACKOFF_LOW_S, high_s=BACKOFF_HIGH_S))
+        attempt += 1
