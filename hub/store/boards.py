@@ -8,11 +8,11 @@ can forget it.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Row, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -215,15 +215,24 @@ async def label_board(
     return labels
 
 
-async def save_presence(
-    tx: AsyncConnection, board: str, *, state: PresenceState, nonce: str, at_ms: int
-) -> None:
-    """Note that a board came or went, at ``at_ms`` by the hub's clock."""
-    await tx.execute(
-        update(boards)
-        .where(boards.c.id == board)
-        .values(presence=state, presence_ms=at_ms, nonce=nonce, heard_ms=at_ms)
-    )
+@dataclass(frozen=True, slots=True)
+class PresenceChange:
+    """A board came or went, at ``at_ms`` by the hub's clock, in the session called ``nonce``."""
+
+    board: str
+    state: PresenceState
+    nonce: str
+    at_ms: int
+
+
+async def save_presence(tx: AsyncConnection, changes: Sequence[PresenceChange]) -> None:
+    """Note which boards came or went."""
+    rows = [
+        {"p_id": change.board, "presence": change.state, "nonce": change.nonce, "presence_ms": change.at_ms}
+        for change in changes
+    ]
+    if rows:
+        await tx.execute(update(boards).where(boards.c.id == bindparam("p_id")), rows)
 
 
 async def save_about(tx: AsyncConnection, board: str, about: About, at_ms: int) -> None:

@@ -1,0 +1,245 @@
+"""Ingest: what boards say, into the store, exactly once; then the acknowledgement.
+
+Owns the way from the broker to the database.  `hub.app` makes one `Ingest` and runs it on each
+connection to the broker; the picture of the newest values (`Latest`) is told after each commit.
+
+    messages -> read (unpack, decode, check) -> waiting -> one transaction -> acks, Latest
+
+1.  A transaction takes what waits, of all boards.  It begins when the one before has ended, and
+    at most every ``commit_every_ms``.  So a quiet hub answers at once and a busy one writes few,
+    large transactions; nothing polls.
+2.  What is new is decided inside the transaction (`hub.fleet.commit`), from what the database
+    says and never from memory.
+3.  An ack goes out after the commit.  It is retained, so a board that comes back finds where it
+    stands.  It goes at QoS 0: one that is lost costs a resend by the board, which is answered
+    again, while a thousand PUBACKs a second would be waited for by every board.
+4.  Roll-ups and latest values come together in memory and are written every ``fold_every_s``
+    with a transaction, and with the id of the last batch that they contain.  `recover` makes
+    them again from the batches behind that id, so a kill at any moment loses nothing and counts
+    nothing twice.  When a transaction did not end well, memory is not trusted: `recover` first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from agent.base.broker import Message, Session
+from agent.wire import topics
+from agent.wire.errors import Busy, LinkDown, Refused
+from agent.wire.messages import Ack, Block
+from agent.wire.plain import dumps
+from hub.fleet.answers import Answers
+from hub.fleet.arrivals import Arrival, read_arrival, sender
+from hub.fleet.commit import Commit
+from hub.fleet.latest import Latest, newest
+from hub.fleet.rollup import Fold
+from hub.fleet.tally import Counters, Tally
+from hub.store import batches
+from hub.store.database import Store
+from hub.store.facts import read_fact, write_fact
+from hub.store.readings import blocks_of
+from hub.store.rollups import add_parts
+
+MOST_WAITING = 8192
+"""Messages read but not committed; with more than these the broker is not read either."""
+MOST_AT_ONCE = 1024
+"""Messages in one transaction, so that other writers get their turn."""
+
+
+class Ingest:
+    """Takes what boards say.  Belongs to one event loop; runs on one session at a time."""
+
+    def __init__(
+        self,
+        store: Store,
+        latest: Latest,
+        now_ms: Callable[[], int],
+        *,
+        commit_every_ms: int = 100,
+        fold_every_s: float = 15.0,
+        repeat_every_ms: int = 10_000,
+    ) -> None:
+        self._store = store
+        self._latest = latest
+        self._now_ms = now_ms
+        self._commit_every_s = commit_every_ms / 1000
+        self._fold_every_s = fold_every_s
+        self._answers = Answers(repeat_every_ms)
+        self._tally = Tally()
+        self._fold = Fold()
+        self._fold_due_s = 0.0  # by the loop's clock
+        self._last_id = 0  # of the batches that are committed, and so are in the fold or were
+        self._sound = False  # whether fold and Latest hold what the database says
+        self._waiting: list[Arrival] = []
+        self._bell = asyncio.Event()  # something waits, or nothing more will come
+        self._room = asyncio.Event()
+        self._ended: LinkDown | None = None
+
+    def counters(self) -> Counters:
+        """What has been counted since the start."""
+        return self._tally.counters(waiting=len(self._waiting))
+
+    async def recover(self) -> None:
+        """Bring roll-ups and `Latest` up to the last committed batch; nothing, when they are.
+
+        Called at the start, so that pages show what was committed before the broker is there.
+        """
+        if self._sound:
+            return
+        self._fold = Fold()
+        async with self._store.read() as tx:
+            self._last_id = await read_fact(tx, "fold")
+        async for id, row in batches.batches_after(self._store, self._last_id):
+            self._show(row.board, blocks_of(row.payload, row.content_type), row.skip, row.received_ms)
+            self._last_id = id
+        self._fold_due_s = asyncio.get_running_loop().time() + self._fold_every_s
+        self._sound = True
+
+    async def run(self, session: Session) -> None:
+        """Take what comes from ``session`` until its link ends.  Raises LinkDown then."""
+        await self.recover()
+        self._ended = None
+        self._answers.clear()  # a broker that was restarted has lost what it kept
+        await session.subscribe(topics.up_all())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read(session), name="ingest: read")
+                tasks.create_task(self._commit(session), name="ingest: commit")
+        finally:
+            if self._sound:  # saves the next start the work of `recover`
+                await self._try((), fold=True)
+        if self._ended is not None:
+            raise self._ended
+
+    # --- read ------------------------------------------------------------------------------------
+
+    async def _read(self, session: Session) -> None:
+        """Read until the link ends.  What has been read by then is committed all the same."""
+        try:
+            async for message in session.messages():
+                self._take(message)
+                if len(self._waiting) >= MOST_WAITING:
+                    self._room.clear()
+                    await self._room.wait()
+        except LinkDown as error:
+            self._ended = error
+            self._bell.set()
+
+    def _take(self, message: Message) -> None:
+        try:
+            arrival = read_arrival(message, self._now_ms())
+        except Refused as error:
+            self._tally.refuse(sender(message.topic), error.code, str(error))
+            return
+        if arrival is not None:
+            self._waiting.append(arrival)
+            self._bell.set()
+
+    # --- commit ----------------------------------------------------------------------------------
+
+    async def _commit(self, session: Session) -> None:
+        """Commit what waits, until the link has ended and nothing waits any more."""
+        clock = asyncio.get_running_loop().time
+        while self._waiting or self._ended is None:
+            await self._wait()
+            began_s = clock()
+            arrivals, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+            if not self._waiting and self._ended is None:
+                self._bell.clear()
+            self._room.set()
+            await self._commit_arrivals(session, arrivals)
+            if self._ended is None:
+                await asyncio.sleep(max(began_s + self._commit_every_s - clock(), 0))
+
+    async def _wait(self) -> None:
+        """Until something waits, or until what is only in memory is to be written."""
+        left_s = None
+        if self._fold or self._latest.unsaved:
+            left_s = max(self._fold_due_s - asyncio.get_running_loop().time(), 0)
+        try:
+            async with asyncio.timeout(left_s):
+                await self._bell.wait()
+        except TimeoutError:
+            pass
+
+    async def _commit_arrivals(self, session: Session, arrivals: Sequence[Arrival]) -> None:
+        due = asyncio.get_running_loop().time() >= self._fold_due_s
+        if not arrivals and not due:
+            return
+        commit = await self._try(arrivals, fold=due)
+        if commit is not None:
+            await self._answer(session, commit)
+
+    async def _try(self, arrivals: Sequence[Arrival], *, fold: bool) -> Commit | None:
+        """Write, or say why not: there is no room, or a backup holds the database.
+
+        Then nothing is acknowledged, so the boards keep what they sent and send it again.
+        """
+        began_s = asyncio.get_running_loop().time()
+        try:
+            await self.recover()
+            commit = await self._write(arrivals, fold=fold)
+        except (Refused, Busy) as error:
+            self._tally.fail(error.code, len(arrivals), str(error))
+            return None
+        self._tally.commit(commit, asyncio.get_running_loop().time() - began_s)
+        return commit
+
+    async def _write(self, arrivals: Sequence[Arrival], *, fold: bool) -> Commit:
+        """The transaction, and then what memory learns from it."""
+        commit = Commit(self._now_ms())
+        known = {
+            arrival.board: self._latest.boards[arrival.board].values.keys()
+            for arrival in arrivals
+            if arrival.board in self._latest.boards
+        }
+        self._sound = False
+        async with self._store.write() as tx:
+            if fold:
+                await self._save(tx)
+            await commit.apply(tx, arrivals, known)
+            last_id = await batches.last_id(tx)
+        if fold:
+            self._fold = Fold()
+            self._fold_due_s = asyncio.get_running_loop().time() + self._fold_every_s
+        self._last_id = max(last_id, self._last_id)
+        self._learn(commit)
+        self._sound = True
+        return commit
+
+    async def _save(self, tx: AsyncConnection) -> None:
+        """Write what came together in memory by the transactions before this one."""
+        await add_parts(tx, self._fold.parts())
+        await batches.save_latest(tx, self._latest.take_unsaved())
+        await write_fact(tx, "fold", self._last_id)
+
+    # --- after the commit --------------------------------------------------------------------------
+
+    def _learn(self, commit: Commit) -> None:
+        for board, at_ms in commit.believed.items():
+            self._latest.heard(board, at_ms)
+        for batch in commit.stored:
+            self._show(batch.board, batch.blocks, batch.skip, batch.at_ms)
+        for change in commit.presences:
+            self._latest.presence(change.board, change.state, change.at_ms)
+        for board, about in commit.abouts.items():
+            self._latest.about(board, about, commit.at_ms)
+
+    def _show(self, board: str, blocks: Sequence[Block], skip: int, at_ms: int) -> None:
+        self._fold.add(board, blocks, skip)
+        clocked = blocks[-1].clock != "unsynced"
+        self._latest.update(board, newest(blocks, skip), at_ms, clocked=clocked)
+
+    async def _answer(self, session: Session, commit: Commit) -> None:
+        for board, answer in commit.answers.items():
+            if not self._answers.due(board, answer.streams, answer.stalled, commit.at_ms):
+                continue
+            ack = Message(topics.down(board, "ack"), dumps(Ack(answer.streams)), qos=0, retain=True)
+            try:
+                await session.publish(ack)
+            except LinkDown:
+                return  # `_read` hears of it too; the boards ask again
+            self._tally.acks += 1

@@ -1,0 +1,79 @@
+"""The fold: readings in, what they add to the 15-minute roll-ups out.  Pure.
+
+Ingest folds every batch it has committed, and every few seconds adds what has come together
+to the store; many readings then cost one row.  A `Fold` is emptied by that, and made again
+from the stored batches after a crash.
+
+>>> from agent.wire.messages import Reading, block_of
+>>> readings = [Reading("room", value, 0, BUCKET_MS * 3 + at) for at, value in enumerate([21.0, None, 23.0])]
+>>> fold = Fold()
+>>> fold.add("b" * 16, [block_of(readings, boot="0" * 32, stream="s" * 16, seq0=1, clock="synced")])
+>>> [(part.bucket_ms // BUCKET_MS, part.min, part.max, part.sum, part.count) for part in fold.parts()]
+[(3, 21.0, 23.0, 44.0, 2)]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from itertools import accumulate
+
+from agent.wire.messages import Block
+from hub.store.readings import BUCKET_MS
+from hub.store.rollups import Part
+
+Cell = list[float]
+"""[min, max, sum, count] of one bucket: a list, because it changes with each reading."""
+
+
+class Fold:
+    """What readings add to roll-ups since it was last emptied."""
+
+    def __init__(self) -> None:
+        self._cells: dict[tuple[str, str, int], Cell] = {}
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def add(self, board: str, blocks: Sequence[Block], skip: int = 0) -> None:
+        """Count the readings of a batch but its first ``skip``; those without a value do not count."""
+        for block in blocks:
+            for (index, bucket), cell in _cells(block, skip).items():
+                key = (board, sys.intern(block.sensors[index]), bucket * BUCKET_MS)
+                known = self._cells.get(key)
+                self._cells[key] = cell if known is None else _merged(known, cell)
+            skip = max(skip - len(block.sensor), 0)
+
+    def parts(self) -> list[Part]:
+        """What to add to the store, one part for each sensor and bucket."""
+        # Two enormous values can add up to infinity, and that minus infinity is no number.
+        limit = sys.float_info.max
+        return [
+            Part(board, sensor, bucket_ms, low, high, min(max(total, -limit), limit), int(count))
+            for (board, sensor, bucket_ms), (low, high, total, count) in self._cells.items()
+        ]
+
+
+def _cells(block: Block, skip: int) -> dict[tuple[int, int], Cell]:
+    """Cells by (index of the sensor, number of the bucket).  The hub's hottest loop."""
+    cells: dict[tuple[int, int], Cell] = {}
+    for position, (index, at_ms, value) in enumerate(
+        zip(block.sensor, accumulate(block.wall_ms), block.value, strict=True)
+    ):
+        if value is None or position < skip:
+            continue
+        cell = cells.get((index, at_ms // BUCKET_MS))
+        if cell is None:
+            cells[index, at_ms // BUCKET_MS] = [value, value, value, 1]
+            continue
+        if value < cell[0]:
+            cell[0] = value
+        elif value > cell[1]:
+            cell[1] = value
+        cell[2] += value
+        cell[3] += 1
+    return cells
+
+
+def _merged(one: Cell, other: Cell) -> Cell:
+    return [min(one[0], other[0]), max(one[1], other[1]), one[2] + other[2], one[3] + other[3]]

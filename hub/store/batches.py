@@ -1,0 +1,163 @@
+"""What ingest stores: batches as they came, where each stream stands, and the gaps.
+
+Owns how the tables `batches`, `streams` and `gaps` are written, and the latest values and
+presence in `boards`, for many boards in one statement.  `hub.fleet.ingest` is the only
+caller; what is new is decided there, inside the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import bindparam, func, insert, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from hub.store.boards import LatestValues, PresenceState
+from hub.store.database import Store, upsert
+from hub.store.readings import GapRow
+from hub.store.schema import batches, boards, gaps, sensors, streams
+
+StreamKey = tuple[str, str]
+"""(board, stream)"""
+
+PAIRS = 4000
+"""Most keys in one statement: SQLite takes 32,766 parameters."""
+SLICE = 64
+"""Batches read between two turns of the event loop."""
+LOOK_BACK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class NewBatch:
+    """A row of `batches`; see there."""
+
+    board: str
+    received_ms: int
+    from_ms: int
+    to_ms: int
+    stream: str
+    seq0: int
+    count: int
+    skip: int
+    content_type: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A board as a `Latest` knows it."""
+
+    board: str
+    presence: PresenceState
+    heard_ms: int | None
+    latest: LatestValues
+
+
+# --- what a commit asks ----------------------------------------------------------------------------
+
+
+async def contiguous(tx: AsyncConnection, keys: Collection[StreamKey]) -> dict[StreamKey, int]:
+    """Up to which seq each of these streams is settled; those never heard of are left out."""
+    found: dict[StreamKey, int] = {}
+    ordered = list(keys)
+    for start in range(0, len(ordered), PAIRS):
+        wanted = tuple_(streams.c.board, streams.c.stream).in_(ordered[start : start + PAIRS])
+        rows = await tx.execute(select(streams.c.board, streams.c.stream, streams.c.contiguous).where(wanted))
+        found |= {(board, stream): seq for board, stream, seq in rows}
+    return found
+
+
+async def stream_end_ms(tx: AsyncConnection, board: str, stream: str) -> int | None:
+    """The time of the last reading stored of a stream: since when it may be missing some.
+
+    Looks at the board's newest batches only; None when none of them is of this stream.
+    """
+    columns = (batches.c.stream, batches.c.to_ms)
+    recent = (
+        select(*columns).where(batches.c.board == board).order_by(batches.c.to_ms.desc()).limit(LOOK_BACK)
+    )
+    found = recent.subquery()
+    asked = select(func.max(found.c.to_ms)).where(found.c.stream == stream)
+    return cast("int | None", (await tx.execute(asked)).scalar())
+
+
+async def last_id(tx: AsyncConnection) -> int:
+    """The id of the newest batch; 0 when there is none."""
+    return (await tx.execute(select(func.max(batches.c.id)))).scalar() or 0
+
+
+# --- what a commit writes --------------------------------------------------------------------------
+
+
+async def add_batches(tx: AsyncConnection, rows: Sequence[NewBatch]) -> None:
+    """Store batches, in this order."""
+    if rows:
+        await tx.execute(insert(batches), [_columns(row) for row in rows])
+
+
+async def add_gaps(tx: AsyncConnection, rows: Sequence[GapRow]) -> None:
+    """Store gaps."""
+    if rows:
+        await tx.execute(insert(gaps), [_columns(row) for row in rows])
+
+
+async def move_streams(tx: AsyncConnection, settled: Mapping[StreamKey, int], at_ms: int) -> None:
+    """Note up to where streams are settled now."""
+    if not settled:
+        return
+    adding = upsert(tx, streams)
+    moved = {"contiguous": adding.excluded.contiguous, "seen_ms": adding.excluded.seen_ms}
+    await tx.execute(
+        adding.on_conflict_do_update(index_elements=["board", "stream"], set_=moved),
+        [
+            {"board": board, "stream": stream, "contiguous": seq, "seen_ms": at_ms}
+            for (board, stream), seq in settled.items()
+        ],
+    )
+
+
+async def add_sensors(tx: AsyncConnection, names: Iterable[tuple[str, str]]) -> None:
+    """See to it that these (board, sensor) have a row; their board describes them in its `about`."""
+    rows = [{"board": board, "name": name} for board, name in names]
+    if rows:
+        await tx.execute(upsert(tx, sensors).on_conflict_do_nothing(), rows)
+
+
+async def save_latest(tx: AsyncConnection, rows: Iterable[Saved]) -> None:
+    """Keep the newest values of boards, and when each was heard."""
+    parameters = [{"p_id": row.board, "latest": row.latest, "heard_ms": row.heard_ms} for row in rows]
+    if parameters:
+        await tx.execute(update(boards).where(boards.c.id == bindparam("p_id")), parameters)
+
+
+# --- what a start reads ----------------------------------------------------------------------------
+
+
+async def load_latest(tx: AsyncConnection) -> list[Saved]:
+    """Every board that may speak, as it was saved last."""
+    columns = (boards.c.id, boards.c.presence, boards.c.heard_ms, boards.c.latest)
+    rows = await tx.execute(select(*columns).where(boards.c.revoked_ms.is_(None)))
+    return [
+        Saved(id, presence, heard_ms, {name: (value, at_ms) for name, (value, at_ms) in latest.items()})
+        for id, presence, heard_ms, latest in rows
+    ]
+
+
+async def batches_after(store: Store, id: int) -> AsyncIterator[tuple[int, NewBatch]]:
+    """Every batch with a higher id, in order, with that id; read in slices."""
+    columns = [batches.c[name] for name in NewBatch.__slots__]
+    while True:
+        asked = select(batches.c.id, *columns).where(batches.c.id > id).order_by(batches.c.id).limit(SLICE)
+        async with store.read() as tx:
+            rows = (await tx.execute(asked)).all()
+        for found, *values in rows:
+            yield found, NewBatch(*values)
+            id = found
+        if len(rows) < SLICE:
+            return
+
+
+def _columns(row: NewBatch | GapRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in row.__slots__}
