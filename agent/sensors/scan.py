@@ -11,7 +11,7 @@ sysfs and may block.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,8 @@ def add(path: Path, tables: Sequence[Table]) -> list[Table]:
     """
     text, before = _read(path)
     present = before.get("sensors", [])
-    known = [_identity(table) for table in present]
     taken = {table.get("name") for table in present}
-    added = [_renamed(table, taken) for table in tables if _identity(table) not in known]
+    added = [_renamed(table, taken) for table in tables if not any(_is(table, known) for known in present)]
     if not added:
         return []
     after = {**before, "sensors": [*present, *added]}
@@ -83,8 +82,9 @@ def _read(path: Path) -> tuple[str, Table]:
     return text, table
 
 
-def _identity(table: Mapping[str, Any]) -> Table:
-    return {key: value for key, value in table.items() if key not in MANNER}
+def _is(found: Table, known: Table) -> bool:
+    """Whether a table of the file reads what was found; it may say more, such as another disk."""
+    return all(known.get(key) == value for key, value in found.items() if key not in MANNER)
 
 
 def _renamed(table: Table, taken: set[Any]) -> Table:

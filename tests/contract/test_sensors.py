@@ -1,0 +1,299 @@
+"""The Sensor edge: what every kind of driver promises the sampler, the fake one included.
+
+Each kind is set up on input of our own making: a tree in the shape of /sys, a file, a script.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.sensors.blocking import Threads
+from agent.sensors.driver import Driver, Environment, Kind, SensorConfig, load_kind, read_sensor
+from agent.wire.decode import decode
+from agent.wire.errors import Busy, ConfigError, LichenError, Refused
+from agent.wire.messages import SensorName
+from fakes.sensor import FakeSensors
+from support.sysfs import Sysfs
+
+
+class Rig:
+    """One sensor of a kind, and its far end."""
+
+    table: dict[str, Any]
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sysfs = Sysfs(folder / "sys")
+
+    def set(self, value: float) -> None:
+        """Let the far end say ``value``, there again if it was away."""
+        raise NotImplementedError
+
+    def spoil(self) -> None:
+        """Let the far end say what is no value."""
+        raise NotImplementedError
+
+    def remove(self) -> None:
+        """Take the far end away."""
+        raise NotImplementedError
+
+    @property
+    def kind(self) -> Kind:
+        return load_kind(self.table["kind"])
+
+    def configure(self, **keys: Any) -> SensorConfig:
+        return read_sensor(self.table | keys, "sensors[0]")
+
+
+class CapacityRig(Rig):
+    table = {"name": "capacity", "kind": "capacity"}
+
+
+class FileBacked(Rig):
+    """A rig whose far end is one file with a number in it, ``scale`` of them to the unit."""
+
+    scale = 1
+    path: Path
+
+    def set(self, value: float) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(f"{round(value * self.scale)}\n")
+
+    def spoil(self) -> None:
+        self.path.write_text("4\x00 2\n")
+
+    def remove(self) -> None:
+        self.path.unlink()
+
+
+class ThermalRig(FileBacked):
+    table = {"name": "cpu", "kind": "thermal", "type": "cpu-thermal"}
+    scale = 1000
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.sysfs.thermal_zone(0, "gpu-thermal", 1)
+        self.path = self.sysfs.thermal_zone(1, "cpu-thermal", 2) / "temp"
+
+
+class HwmonRig(FileBacked):
+    table = {"name": "fan", "kind": "hwmon", "chip": "pwmfan", "feature": "fan1"}
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.sysfs.hwmon(0, "cpu_thermal", {"temp1_input": 1})
+        self.path = self.sysfs.hwmon(1, "pwmfan", {"fan1_input": 2}) / "fan1_input"
+
+
+class FileRig(FileBacked):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.path = folder / "level"
+        self.table = {"name": "level", "kind": "file", "path": str(self.path)}
+
+
+class CommandRig(FileBacked):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.path = folder / "soil"
+        self.table = {"name": "soil", "kind": "command", "command": ["cat", str(self.path)]}
+
+
+class CommandChannelsRig(CommandRig):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.table["channels"] = {"moisture": {"unit": "%"}, "warmth": {"unit": "Cel"}}
+
+    def set(self, value: float) -> None:
+        self.path.write_text(json.dumps({"moisture": value, "warmth": value, "more": "text"}))
+
+
+class FakeRig(Rig):
+    table = {"name": "fake", "kind": "fake"}
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.world = FakeSensors()
+
+    def set(self, value: float) -> None:
+        self.world.says["fake"] = value
+
+    def spoil(self) -> None:
+        self.world.says["fake"] = Refused("fake: garbage")
+
+    def remove(self) -> None:
+        del self.world.says["fake"]
+
+    @property
+    def kind(self) -> Kind:
+        return self.world
+
+    def configure(self, **keys: Any) -> SensorConfig:
+        return decode(self.world.Options, self.table | keys, strict=True, where="sensors[0]")
+
+
+CONTROLLED = [ThermalRig, HwmonRig, FileRig, CommandRig, CommandChannelsRig, FakeRig]
+"""Kinds whose far end a test can move."""
+
+each = pytest.mark.parametrize("make", [CapacityRig, *CONTROLLED])
+each_controlled = pytest.mark.parametrize("make", CONTROLLED)
+
+
+@asynccontextmanager
+async def opened(rig: Rig) -> AsyncIterator[Driver]:
+    threads = Threads()
+    env = Environment(rig.sysfs.root, rig.folder, threads.lane())
+    driver = await rig.kind.open(rig.configure(), env)
+    try:
+        yield driver
+    finally:
+        await driver.close()
+        threads.close()
+
+
+async def read(driver: Driver) -> Mapping[str, float | LichenError]:
+    async with asyncio.timeout(5):
+        return await driver.read()
+
+
+async def all_values(driver: Driver) -> dict[str, float]:
+    """Read until every channel that is told has been told; the values."""
+    values = await read(driver)
+    assert not [value for value in values.values() if isinstance(value, LichenError)], values
+    return {name: value for name, value in values.items() if isinstance(value, float)}
+
+
+async def failure(driver: Driver) -> LichenError:
+    """The error that stands for the sensor: raised, or in place of each value."""
+    try:
+        values = list((await read(driver)).values())
+    except LichenError as error:
+        return error
+    assert values
+    for value in values:
+        assert isinstance(value, LichenError), value
+    assert isinstance(values[0], LichenError)
+    return values[0]
+
+
+@each
+async def test_channels_follow_from_the_configuration(make: type[Rig], tmp_path: Path) -> None:
+    channels = make(tmp_path).configure(name="x-1").list_channels()
+    names = [channel.name for channel in channels]
+    assert len(set(names)) == len(names) > 0
+    for name in names:
+        assert name == "x-1" or name.startswith("x-1.")
+        assert decode(SensorName, name) == name  # type: ignore[arg-type]
+    assert names == ["x-1"] or "x-1" not in names
+
+
+@each
+async def test_a_read_tells_only_declared_channels(make: type[Rig], tmp_path: Path) -> None:
+    rig = make(tmp_path)
+    if make in CONTROLLED:
+        rig.set(21.0)
+    declared = {channel.name for channel in rig.configure().list_channels()}
+    async with opened(rig) as driver:
+        told: set[str] = set()
+        while told != declared:
+            values = await all_values(driver)
+            assert values.keys() <= declared
+            told |= values.keys()
+
+
+@each
+async def test_a_read_may_be_given_up(make: type[Rig], tmp_path: Path) -> None:
+    rig = make(tmp_path)
+    if make in CONTROLLED:
+        rig.set(21.0)
+    async with opened(rig) as driver:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await driver.read()
+                await asyncio.sleep(0)  # a driver that need not wait is not interrupted either
+        # A thread that was on its way may still be busy; then the sensor says so, and recovers.
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    values = await driver.read()
+                except Busy:
+                    await asyncio.sleep(0.001)
+                    continue
+                if not any(isinstance(value, Busy) for value in values.values()):
+                    break
+        assert values
+
+
+@each
+async def test_closing_twice_is_harmless(make: type[Rig], tmp_path: Path) -> None:
+    async with opened(make(tmp_path)) as driver:
+        await driver.close()
+
+
+@each
+def test_a_mistyped_key_is_refused(make: type[Rig], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^sensors\[0\]\.intervall_s: unknown key; did you mean 'interval_s'"):
+        make(tmp_path).configure(intervall_s=5)
+
+
+@each
+async def test_what_a_scan_finds_can_be_read(make: type[Rig], tmp_path: Path) -> None:
+    rig = make(tmp_path)
+    if make in CONTROLLED:
+        rig.set(21.0)
+    for table in rig.kind.scan(rig.sysfs.root):
+        rig.table = table
+        async with opened(rig) as driver:
+            assert await all_values(driver)
+
+
+@each_controlled
+async def test_a_read_tells_what_is_there_now(make: type[Rig], tmp_path: Path) -> None:
+    rig = make(tmp_path)
+    rig.set(21.0)
+    async with opened(rig) as driver:
+        assert set((await all_values(driver)).values()) == {21.0}
+        rig.set(-4.0)
+        assert set((await all_values(driver)).values()) == {-4.0}
+
+
+def _away(rig: Rig) -> None:
+    rig.remove()
+
+
+def _spoilt(rig: Rig) -> None:
+    rig.spoil()
+
+
+@each_controlled
+@pytest.mark.parametrize("harm", [_away, _spoilt])
+async def test_a_failure_is_told_and_passes(
+    make: type[Rig], harm: Callable[[Rig], None], tmp_path: Path
+) -> None:
+    rig = make(tmp_path)
+    rig.set(21.0)
+    async with opened(rig) as driver:
+        harm(rig)
+        error = await failure(driver)
+        assert isinstance(error, Refused)
+        assert ":" in str(error), "an error begins with what failed"
+        rig.set(22.0)
+        assert set((await all_values(driver)).values()) == {22.0}
+
+
+@each_controlled
+async def test_a_sensor_that_comes_later_can_be_opened_now(make: type[Rig], tmp_path: Path) -> None:
+    rig = make(tmp_path)
+    rig.set(21.0)
+    rig.remove()
+    async with opened(rig) as driver:
+        await failure(driver)
+        rig.set(22.0)
+        assert set((await all_values(driver)).values()) == {22.0}

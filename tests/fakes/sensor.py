@@ -1,0 +1,90 @@
+"""The fake of the Sensor edge: a kind whose sensors say what a test tells them to.
+
+It passes the contract of the real kinds (tests/contract/test_sensors.py).
+
+    world = FakeSensors()
+    world.says["room"] = 21.5
+    sampler = Sampler([world.configure("room")], load=world.load, ...)
+    world.says["room"] = Refused("unplugged")       # fails when it is asked
+    world.says["room"] = HANGS                      # never answers
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.sensors.driver import Channel, Environment, SensorConfig
+from agent.wire.errors import LichenError, Refused
+
+HANGS = "hangs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options(SensorConfig):
+    """``channels`` are the names of several values; none for one of the sensor's own name."""
+
+    channels: tuple[str, ...] = ()
+    unit: str = ""
+
+    def list_channels(self) -> tuple[Channel, ...]:
+        names = [f"{self.name}.{channel}" for channel in self.channels] or [self.name]
+        return tuple(Channel(name, self.unit) for name in names)
+
+
+class FakeSensors:
+    """The kind, and the world that its sensors look at.
+
+    ``says``: by channel a value, a LichenError, any other exception (a fault of the driver), or
+    HANGS.  A channel that is not in it is not there.  ``asked`` counts reads, ``open`` holds the
+    sensors opened and not closed.
+    """
+
+    Options = Options
+
+    def __init__(self) -> None:
+        self.says: dict[str, float | Exception | str] = {}
+        self.asked: Counter[str] = Counter()
+        self.opened: set[str] = set()
+
+    def load(self, kind: str) -> FakeSensors:
+        """In place of `agent.sensors.driver.load_kind`."""
+        return self
+
+    def configure(self, name: str, **keys: Any) -> Options:
+        return Options(name=name, kind="fake", **keys)
+
+    async def open(self, options: Options, env: Environment) -> FakeSensor:
+        self.opened.add(options.name)
+        return FakeSensor(self, options)
+
+    def scan(self, sysfs: Path) -> list[dict[str, Any]]:
+        return [{"name": name, "kind": "fake"} for name in self.says]
+
+
+class FakeSensor:
+    """One opened sensor of the fake kind."""
+
+    def __init__(self, world: FakeSensors, options: Options) -> None:
+        self._world = world
+        self._options = options
+
+    async def read(self) -> Mapping[str, float | LichenError]:
+        self._world.asked[self._options.name] += 1
+        return {channel.name: await self._value(channel.name) for channel in self._options.list_channels()}
+
+    async def close(self) -> None:
+        self._world.opened.discard(self._options.name)
+
+    async def _value(self, name: str) -> float:
+        said = self._world.says.get(name, Refused(f"{name}: not there", code="not-found"))
+        if isinstance(said, str):
+            await asyncio.Event().wait()
+        if isinstance(said, Exception):
+            raise said
+        assert not isinstance(said, str)
+        return said
