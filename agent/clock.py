@@ -72,6 +72,12 @@ def state() -> ClockState:
     # Half a megabyte, needed only here.
     import ctypes
 
-    answer = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(TIMEX_BYTES))
-    # A sandbox that forbids the call (-1) leaves us with not knowing, which is not synced.
+    return judge(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(TIMEX_BYTES)))
+
+
+def judge(answer: int) -> ClockState:
+    """The state that an answer of adjtimex(2) means.
+
+    -1, from a sandbox that forbids the call, leaves us with not knowing, which is not synced.
+    """
     return "synced" if 0 <= answer < TIME_ERROR else "unsynced"

@@ -124,16 +124,23 @@ class Config:
         return (self.state_dir / "join.toml", BOOT_JOIN_FILE)
 
 
-def find(option: str | Path | None = None, environment: Mapping[str, str] = os.environ) -> Path:
-    """The file to load: the option, $LICHEN_AGENT_CONFIG, a checkout's .run, the system's."""
+def find(
+    option: str | Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+    user: int | None = None,
+) -> Path:
+    """The file to load: the option, $LICHEN_AGENT_CONFIG, a checkout's .run, the system's.
+
+    A checkout counts only if its file belongs to ``user`` (an id), the one who runs this.
+    """
     named = option or environment.get(ENVIRONMENT)
     if named:
         return Path(named).absolute()
-    here = Path.cwd()
+    here, user = Path.cwd(), os.getuid() if user is None else user
     for folder in (here, *here.parents):
         candidate = folder / CHECKOUT
         # A file of somebody else, found by walking up from /tmp, must not run commands as us.
-        if candidate.is_file() and candidate.stat().st_uid == os.getuid():
+        if candidate.is_file() and candidate.stat().st_uid == user:
             return candidate
     return SYSTEM
 

@@ -1,9 +1,9 @@
 """Trees in the shape of /sys, for sensors that read it: this machine's kernel has hardly any.
 
-    sysfs = Sysfs(tmp_path)
-    zone = sysfs.thermal_zone(0, "cpu-thermal", 48312)
-    chip = sysfs.hwmon(3, "nvme", {"temp1_input": 35850, "temp1_label": "Composite"}, device="nvme0")
-    chip.rename(chip.with_name("hwmon5"))       # what another boot makes of it
+sysfs = Sysfs(tmp_path)
+zone = sysfs.thermal_zone(0, "cpu-thermal", 48312)
+chip = sysfs.hwmon(3, "nvme", {"temp1_input": 35850, "temp1_label": "Composite"}, device="nvme0")
+chip.rename(chip.with_name("hwmon5"))       # what another boot makes of it
 """
 
 from __future__ import annotations
