@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from agent.wire.errors import Refused
 from agent.wire.messages import About, Batch, Block
 from hub.fleet.acceptance import Hole, accept
@@ -21,6 +19,7 @@ from hub.fleet.arrivals import AboutCame, Arrival, PresenceCame, ReadingsCame
 from hub.store import batches, boards
 from hub.store.batches import NewBatch, StreamKey
 from hub.store.boards import PresenceChange, Standing
+from hub.store.database import Tx
 from hub.store.events import add_events
 from hub.store.readings import GapRow
 
@@ -78,7 +77,7 @@ class Commit:
     _events: list[dict[str, Any]] = field(default_factory=list)
 
     async def apply(
-        self, tx: AsyncConnection, arrivals: Sequence[Arrival], sensors: Mapping[str, Collection[str]]
+        self, tx: Tx, arrivals: Sequence[Arrival], sensors: Mapping[str, Collection[str]]
     ) -> None:
         """Store what is new of ``arrivals``; ``sensors`` of each board have a row already."""
         standings = await boards.standings(tx, {arrival.board for arrival in arrivals})
@@ -153,7 +152,7 @@ class Commit:
 
     # --- write -------------------------------------------------------------------------------------
 
-    async def _write(self, tx: AsyncConnection, sensors: Mapping[str, Collection[str]]) -> None:
+    async def _write(self, tx: Tx, sensors: Mapping[str, Collection[str]]) -> None:
         await batches.add_sensors(tx, _new_sensors(self.stored, sensors))
         for position, gap in enumerate(self.gaps):
             if gap.reason == "lost" and gap.from_ms is None and gap.seq0 > 1:

@@ -24,8 +24,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from agent.base.broker import Message, Session
 from agent.wire import topics
 from agent.wire.errors import Busy, LinkDown, Refused
@@ -38,7 +36,7 @@ from hub.fleet.latest import Latest, newest
 from hub.fleet.rollup import Fold
 from hub.fleet.tally import Counters, Tally
 from hub.store import batches
-from hub.store.database import Store
+from hub.store.database import Store, Tx
 from hub.store.facts import read_fact, write_fact
 from hub.store.readings import blocks_of
 from hub.store.rollups import add_parts
@@ -210,7 +208,7 @@ class Ingest:
         self._sound = True
         return commit
 
-    async def _save(self, tx: AsyncConnection) -> None:
+    async def _save(self, tx: Tx) -> None:
         """Write what came together in memory by the transactions before this one."""
         await add_parts(tx, self._fold.parts())
         await batches.save_latest(tx, self._latest.take_unsaved())

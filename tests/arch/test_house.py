@@ -39,7 +39,9 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "agent.join": (AGENT | {"agent.identity"}, LEAF),
     "agent.shelf": (AGENT, LEAF),
     "agent.outbox": (AGENT | {"agent.shelf"}, LEAF),
-    "agent.link": (AGENT | {"agent.identity", "agent.outbox"}, LEAF),  # readings flow outbox -> link
+    "agent.window": (AGENT | {"agent.outbox"}, LEAF),
+    # Readings flow from the outbox to the link.
+    "agent.link": (AGENT | {"agent.identity", "agent.outbox", "agent.window"}, LEAF),
     "agent.health": (AGENT, LEAF),
     "agent.status": (AGENT, LEAF),
     "agent.sensors": (AGENT, LEAF),
