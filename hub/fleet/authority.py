@@ -72,6 +72,14 @@ class Authority:
             raise ConfigError(f"{path} cannot be read: {error}", hint="restore ca/ from a backup") from error
 
     @property
+    def certificate(self) -> Path:
+        return self.folder / "ca.pem"
+
+    @property
+    def revocation_list(self) -> Path:
+        return self.folder / "crl.pem"
+
+    @property
     def server_certificate(self) -> Path:
         return self.folder / "server.pem"
 
@@ -115,7 +123,7 @@ class Authority:
         from hub.fleet import certificates
 
         signed = certificates.revocation_list(self._issuer(), serials, now_ms, now_ms + REVOCATION_LIST_MS)
-        write_file(self.folder / "crl.pem", signed)
+        write_file(self.revocation_list, signed)
 
     def server_context(self) -> ssl.SSLContext:
         """TLS for the HTTPS side that boards talk to."""

@@ -16,20 +16,28 @@ from agent.wire.errors import LinkDown
 from hub.access.keys import SignedDocument
 from hub.fleet.announcement import announce
 from hub.fleet.ingest import Ingest
+from hub.fleet.mosquitto import HUB_USER, Mosquitto
 from hub.store.database import Store
 
 log = logging.getLogger(__name__)
 
+CLIENT = "hub-ingest"
+MOST_INBOUND = 4096
+"""Messages received and not yet taken; beyond it the broker keeps them."""
 BACKOFF_LOW_S = 0.2
 BACKOFF_HIGH_S = 5.0
 
 
 async def keep(
-    connect: Connect, address: Address, store: Store, ingest: Ingest, document: SignedDocument
+    connect: Connect, broker: Mosquitto, store: Store, ingest: Ingest, document: SignedDocument
 ) -> NoReturn:
     """Stay connected, ingest what boards say, and tell them the hub document when it is new."""
+    address = Address(
+        client_id=CLIENT, unix=broker.settings.socket, username=HUB_USER, max_inbound=MOST_INBOUND
+    )
     attempt = 0
     while True:
+        await broker.wait_ready()
         try:
             async with connect(address) as session, asyncio.TaskGroup() as group:
                 log.info("broker connected", extra={"broker": address})

@@ -11,9 +11,9 @@ from typing import Literal, cast
 
 from sqlalchemy import ColumnElement, Row, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent.wire.errors import Refused
+from hub.store.database import Tx
 from hub.store.schema import admins, credentials
 
 CredentialKind = Literal["session", "token", "link"]
@@ -32,7 +32,7 @@ class Credential:
     expires_ms: int | None
 
 
-async def add_admin(tx: AsyncConnection, name: str, password: str) -> None:
+async def add_admin(tx: Tx, name: str, password: str) -> None:
     """Add an admin with a hashed password.  Raises Refused (code "conflict") when the name is taken."""
     try:
         await tx.execute(insert(admins).values(name=name, password=password))
@@ -42,29 +42,29 @@ async def add_admin(tx: AsyncConnection, name: str, password: str) -> None:
         ) from error
 
 
-async def set_password(tx: AsyncConnection, name: str, password: str) -> bool:
+async def set_password(tx: Tx, name: str, password: str) -> bool:
     """Store a new hashed password; False when nobody has this name."""
     result = await tx.execute(update(admins).where(admins.c.name == name).values(password=password))
     return result.rowcount == 1
 
 
-async def hashed_password(tx: AsyncConnection, name: str) -> str | None:
+async def hashed_password(tx: Tx, name: str) -> str | None:
     """The stored hash of an admin's password, or None when nobody has this name."""
     return cast("str | None", await tx.scalar(select(admins.c.password).where(admins.c.name == name)))
 
 
-async def list_admins(tx: AsyncConnection) -> list[str]:
+async def list_admins(tx: Tx) -> list[str]:
     """The names of all admins, in order."""
     return list((await tx.execute(select(admins.c.name).order_by(admins.c.name))).scalars())
 
 
-async def add_credential(tx: AsyncConnection, credential: Credential) -> None:
+async def add_credential(tx: Tx, credential: Credential) -> None:
     """Store a credential, and drop those that have ended by the time it was made."""
     await tx.execute(delete(credentials).where(credentials.c.expires_ms <= credential.created_ms))
     await tx.execute(insert(credentials).values(asdict(credential)))
 
 
-async def find_credential(tx: AsyncConnection, hash: str, now_ms: int) -> Credential | None:
+async def find_credential(tx: Tx, hash: str, now_ms: int) -> Credential | None:
     """The credential with this hash that still holds at ``now_ms``."""
     row = (
         await tx.execute(select(credentials).where(credentials.c.hash == hash, _holds(now_ms)))
@@ -72,9 +72,7 @@ async def find_credential(tx: AsyncConnection, hash: str, now_ms: int) -> Creden
     return _credential(row) if row else None
 
 
-async def take_credential(
-    tx: AsyncConnection, hash: str, kind: CredentialKind, now_ms: int
-) -> Credential | None:
+async def take_credential(tx: Tx, hash: str, kind: CredentialKind, now_ms: int) -> Credential | None:
     """Find a credential of this kind and remove it, so that nobody finds it a second time."""
     found = await find_credential(tx, hash, now_ms)
     if found is None or found.kind != kind:
@@ -83,14 +81,12 @@ async def take_credential(
     return found
 
 
-async def extend_credential(tx: AsyncConnection, hash: str, expires_ms: int) -> None:
+async def extend_credential(tx: Tx, hash: str, expires_ms: int) -> None:
     """Let a credential hold until ``expires_ms``."""
     await tx.execute(update(credentials).where(credentials.c.hash == hash).values(expires_ms=expires_ms))
 
 
-async def list_credentials(
-    tx: AsyncConnection, kind: CredentialKind, admin: str, now_ms: int
-) -> list[Credential]:
+async def list_credentials(tx: Tx, kind: CredentialKind, admin: str, now_ms: int) -> list[Credential]:
     """An admin's credentials of one kind that still hold, newest first."""
     asked = (
         select(credentials)
@@ -100,7 +96,7 @@ async def list_credentials(
     return [_credential(row) for row in await tx.execute(asked)]
 
 
-async def remove_credential(tx: AsyncConnection, kind: CredentialKind, admin: str, id: str) -> bool:
+async def remove_credential(tx: Tx, kind: CredentialKind, admin: str, id: str) -> bool:
     """Remove one of an admin's credentials by its id; False when there is none."""
     result = await tx.execute(
         delete(credentials).where(
@@ -110,7 +106,7 @@ async def remove_credential(tx: AsyncConnection, kind: CredentialKind, admin: st
     return result.rowcount == 1
 
 
-async def remove_hash(tx: AsyncConnection, hash: str) -> None:
+async def remove_hash(tx: Tx, hash: str) -> None:
     """Remove the credential with this hash, if there is one."""
     await tx.execute(delete(credentials).where(credentials.c.hash == hash))
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Row, Select, func, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent.wire.errors import Refused
 from hub.store.boards import check_labels, check_name
+from hub.store.database import Tx
 from hub.store.schema import join_tokens, join_uses
 from hub.store.secrets import fingerprint, new_secret
 
@@ -42,7 +42,7 @@ class Token:
 
 
 async def new_token(
-    tx: AsyncConnection, *, name: str, labels: Mapping[str, str], uses: int, expires_ms: int, now_ms: int
+    tx: Tx, *, name: str, labels: Mapping[str, str], uses: int, expires_ms: int, now_ms: int
 ) -> tuple[int, str]:
     """Make a token; returns its id and its secret, which nobody can ask for again.
 
@@ -64,7 +64,7 @@ async def new_token(
     return result.scalar_one(), secret
 
 
-async def list_tokens(tx: AsyncConnection, *, limit: int = 200) -> list[Token]:
+async def list_tokens(tx: Tx, *, limit: int = 200) -> list[Token]:
     """The newest tokens first, each with the ids of the boards that used it."""
     rows = (await tx.execute(_select_tokens().order_by(join_tokens.c.id.desc()).limit(limit))).all()
     used: dict[int, list[str]] = {row.id: [] for row in rows}
@@ -74,13 +74,13 @@ async def list_tokens(tx: AsyncConnection, *, limit: int = 200) -> list[Token]:
     return [_token(row, used[row.id]) for row in rows]
 
 
-async def find_token(tx: AsyncConnection, secret: str) -> Token | None:
+async def find_token(tx: Tx, secret: str) -> Token | None:
     """The token behind a secret, whatever its state; None when there is none."""
     row = (await tx.execute(_select_tokens().where(join_tokens.c.hash == fingerprint(secret)))).one_or_none()
     return _token(row) if row else None
 
 
-async def revoke_token(tx: AsyncConnection, id: int, now_ms: int) -> None:
+async def revoke_token(tx: Tx, id: int, now_ms: int) -> None:
     """End a token; boards that joined with it stay.  Raises Refused (code "not-found")."""
     result = await tx.execute(
         update(join_tokens)
@@ -91,13 +91,13 @@ async def revoke_token(tx: AsyncConnection, id: int, now_ms: int) -> None:
         raise Refused(f"there is no join token {id}", code="not-found", hint="lichen token ls")
 
 
-async def has_used(tx: AsyncConnection, token: int, board: str) -> bool:
+async def has_used(tx: Tx, token: int, board: str) -> bool:
     """Whether ``board`` joined with this token before."""
     asked = select(join_uses.c.at_ms).where(join_uses.c.token == token, join_uses.c.board == board)
     return (await tx.execute(asked)).first() is not None
 
 
-async def use_token(tx: AsyncConnection, token: int, board: str, now_ms: int) -> None:
+async def use_token(tx: Tx, token: int, board: str, now_ms: int) -> None:
     """Write down that ``board``, which is stored already, used one of the token's uses."""
     await tx.execute(insert(join_uses).values(token=token, board=board, at_ms=now_ms))
 

@@ -32,6 +32,12 @@ class Applicant:
         """The id that a hub must give it."""
         return note.party_id(self.log_key.public_key)
 
+    @property
+    def tls_key_pem(self) -> bytes:
+        """The private key as a file for OpenSSL."""
+        encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+        return self.tls_key.private_bytes(encoding, form, serialization.NoEncryption())
+
     def request(self, file: JoinFile, *, proven: dict[str, Any] | None = None, **lies: Any) -> JoinRequest:
         """An honest request but for ``lies`` about its fields, and ``proven`` about those of the proof."""
         hub = note.Verifier.parse(file.hub_key).name

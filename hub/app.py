@@ -1,0 +1,126 @@
+"""The hub on one page: configuration in, objects, one TaskGroup.
+
+    boards  -- MQTT -->  mosquitto  -->  link, ingest  -->  store  <--  web  <--  browsers, lichen
+    boards  -- POST /join -->  web  -->  joining  -->  authority
+
+Owns nothing but the order: what is opened first is closed last, and a task that fails ends them
+all.  `hub.__main__` runs it; tests start it as a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+
+from agent.base import journal, process
+from agent.base.broker import connect
+from agent.base.lock import held
+from hub import config as configuration
+from hub.access.keys import Keyring, current_document, describe
+from hub.access.login import Access
+from hub.config import Config, Directory
+from hub.fleet import link
+from hub.fleet.authority import Authority
+from hub.fleet.ingest import Ingest
+from hub.fleet.joining import Joining
+from hub.fleet.latest import Latest
+from hub.fleet.mosquitto import Mosquitto, Settings
+from hub.store.certificates import revoked_boards
+from hub.store.database import Store
+from hub.web.parts import Parts
+from hub.web.server import build
+from hub.web.sites import serve
+
+log = logging.getLogger(__name__)
+
+
+class App:
+    """The hub in ``directory``.  `run` is entered once; `watch` is what the watchdog asks."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._store: Store | None = None
+
+    async def run(self) -> None:
+        """Be the hub until cancelled.
+
+        Raises ConfigError for what its operator has to change, Busy when it runs already.
+        """
+        directory = self._directory
+        config = configuration.load(directory)
+        journal.setup(config.log.level)
+        async with AsyncExitStack() as stack:
+            stack.enter_context(held(directory.lock, "a hub"))
+            # Password hashes and certificates: work for a processor, one piece at a time.
+            executor = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="keys"))
+            store = await stack.enter_async_context(Store.open(directory.database))
+            self._store = store
+            stack.callback(self._forget_store)
+
+            keys = Keyring.load(directory.keys)
+            authority = Authority.load(directory.ca)
+            authority.ensure_server(config.host, now_ms())
+            content = describe(keys, config, authority.ca_pem)
+            document = await current_document(store, directory.keys, keys, content, now_ms())
+
+            latest = Latest()
+            await latest.load(store)
+            ingest = Ingest(store, latest, now_ms, commit_every_ms=config.commit_every_ms)
+            await ingest.recover()
+            broker = await _broker(directory, config, authority, store)
+
+            access = Access(store, now_ms, executor=executor)
+            joining = Joining(
+                store, authority, keys, config, now_ms, document=document.text, executor=executor
+            )
+            application = build(
+                Parts(
+                    name=config.name,
+                    id=keys.hub,
+                    version=version("lichen"),
+                    ca_pem=authority.ca_pem,
+                    store=store,
+                    latest=latest,
+                    access=access,
+                    joining=joining,
+                    counters=ingest.counters,
+                    now_ms=now_ms,
+                )
+            )
+            async with serve(application, config, authority.server_context()), asyncio.TaskGroup() as group:
+                group.create_task(broker.run(), name="broker")
+                group.create_task(link.keep(connect, broker, store, ingest, document), name="link")
+                process.ready(f"page at {config.page_url}, boards at {config.board_url}")
+                log.info("hub started", extra={"hub": keys.hub, "page": config.page_url})
+
+    async def watch(self) -> None:
+        """Do what only a healthy hub can: a transaction, rolled back."""
+        if self._store is not None:
+            await self._store.probe()
+
+    def _forget_store(self) -> None:
+        self._store = None
+
+
+async def _broker(directory: Directory, config: Config, authority: Authority, store: Store) -> Mosquitto:
+    """The broker with the addresses of the configuration, closed to revoked boards."""
+    settings = Settings(
+        dir=directory.broker,
+        listen=config.listen,
+        port=config.mqtt_port,
+        ca=authority.certificate,
+        certificate=authority.server_certificate,
+        key=authority.server_key,
+        crl=authority.revocation_list,
+    )
+    async with store.read() as tx:
+        return Mosquitto(settings, deny=await revoked_boards(tx))
+
+
+def now_ms() -> int:
+    """The hub's clock: milliseconds since the Unix epoch."""
+    return time.time_ns() // 1_000_000
