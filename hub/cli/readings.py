@@ -46,7 +46,7 @@ async def readings(hub: Hub, board: str, sensor: str, since: int, as_csv: bool, 
     if not rows:
         click.echo(f"No readings in the last {since} s. Go further back with --since 7d", err=True)
     print_table(("time", "sensor", "value"), rows)
-    if answer.get("next"):
+    if answer["more"]:
         click.echo(f"The first {TABLE_ROWS} are shown; --csv and --json print them all.", err=True)
 
 

@@ -23,15 +23,16 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import NamedTuple
 
-from agent.wire.messages import About, Block, Reading
+from agent.wire.decode import decode
+from agent.wire.messages import About, Block, ClockState, Problem, Reading
 from hub.store.batches import Saved, load_latest
-from hub.store.boards import PresenceState
+from hub.store.boards import PresenceState, list_abouts
 from hub.store.database import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """A sensor's newest value (None: it could not tell), by the board's clock and by the hub's."""
 
     value: float | None
@@ -46,6 +47,10 @@ class BoardLatest:
     values: dict[str, Value] = field(default_factory=dict)
     heard_ms: int | None = None
     presence: PresenceState = "offline"
+    # Of what it said of itself: how often it reports, its clock, what is wrong with it.
+    every_ms: int = 60_000
+    clock: ClockState = "unsynced"
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +75,15 @@ class Latest:
         """Take up what the store knows.  Called once, before anything else."""
         async with store.read() as tx:
             rows = await load_latest(tx)
+            abouts = await list_abouts(tx)
         for row in rows:
             values = {
                 sys.intern(sensor): Value(value, wall_ms, row.heard_ms or wall_ms)
                 for sensor, (value, wall_ms) in row.latest.items()
             }
             self.boards[row.board] = BoardLatest(values, row.heard_ms, row.presence)
+        for board, about in abouts.items():
+            _describe(self.boards[board], decode(About, about))
 
     # --- what ingest tells -----------------------------------------------------------------------
 
@@ -104,7 +112,7 @@ class Latest:
 
     def about(self, board: str, about: About, at_ms: int | None = None) -> None:
         """Note that a board described itself anew; watchers hear of it as a change without values."""
-        self._heard(board, at_ms)
+        _describe(self._heard(board, at_ms), about)
         self._tell(board)
 
     def heard(self, board: str, at_ms: int) -> None:
@@ -171,6 +179,10 @@ class Latest:
             if watcher.board in (None, board):
                 watcher.pending.setdefault(board, set()).update(sensors)
                 watcher.bell.set()
+
+
+def _describe(known: BoardLatest, about: About) -> None:
+    known.every_ms, known.clock, known.problems = about.report_every_ms, about.clock, about.problems
 
 
 class _Watcher:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, String, and_, bindparam, cast, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -79,16 +79,18 @@ async def list_boards(
     *,
     search: str = "",
     labels: Mapping[str, str] | None = None,
+    ids: Collection[str] | None = None,
     revoked: bool = False,
     limit: int = 200,
     after: str = "",
 ) -> list[BoardRow]:
     """A page of boards by name.
 
-    ``search``: a part of the name or the beginning of the id; ``labels``: all of these must
-    match; ``after``: the name that the page before ended with; ``revoked``: those, instead.
+    ``search``: a part of the name or of a label, or the beginning of the id; ``labels``: all of
+    these must match; ``ids``: only these; ``after``: the name that the page before ended with;
+    ``revoked``: those, instead.
     """
-    asked = select(boards).where(_matching(search, labels, revoked)).order_by(boards.c.name).limit(limit)
+    asked = select(boards).where(_matching(search, labels, ids, revoked)).order_by(boards.c.name).limit(limit)
     if after:
         asked = asked.where(boards.c.name > after)
     return [_board(row) for row in await tx.execute(asked)]
@@ -99,11 +101,12 @@ async def count_boards(
     *,
     search: str = "",
     labels: Mapping[str, str] | None = None,
+    ids: Collection[str] | None = None,
     presence: PresenceState | None = None,
     revoked: bool = False,
 ) -> int:
     """How many boards `list_boards` would list over all pages, or those of one presence."""
-    asked = select(func.count()).select_from(boards).where(_matching(search, labels, revoked))
+    asked = select(func.count()).select_from(boards).where(_matching(search, labels, ids, revoked))
     if presence is not None:
         asked = asked.where(boards.c.presence == presence)
     return (await tx.execute(asked)).scalar_one()
@@ -123,6 +126,18 @@ async def get_board(tx: AsyncConnection, id_or_name: str) -> BoardRow:
             hint=await _nearest_name(tx, id_or_name) or "lichen board ls lists them",
         )
     return max(found, key=lambda board: board.id == id_or_name)
+
+
+async def joined_times(tx: AsyncConnection) -> dict[str, int]:
+    """When each board that may speak joined, by id; for counting the whole fleet in one go."""
+    asked = select(boards.c.id, boards.c.joined_ms).where(boards.c.revoked_ms.is_(None))
+    return {row.id: row.joined_ms for row in await tx.execute(asked)}
+
+
+async def list_abouts(tx: AsyncConnection) -> dict[str, dict[str, Any]]:
+    """What each board that may speak last said of itself, by id; those that said nothing are left out."""
+    asked = select(boards.c.id, boards.c.about).where(boards.c.revoked_ms.is_(None))
+    return {id: about for id, about in await tx.execute(asked) if about is not None}
 
 
 async def list_sensors(tx: AsyncConnection, board: str) -> list[SensorRow]:
@@ -286,7 +301,9 @@ def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
 # ---------------------------------------------------------------------------------------------------
 
 
-def _matching(search: str, labels: Mapping[str, str] | None, revoked: bool) -> ColumnElement[bool]:
+def _matching(
+    search: str, labels: Mapping[str, str] | None, ids: Collection[str] | None, revoked: bool
+) -> ColumnElement[bool]:
     """The condition that a list and its count share."""
     parts: list[ColumnElement[bool]] = [
         boards.c.revoked_ms.is_not(None) if revoked else boards.c.revoked_ms.is_(None)
@@ -296,8 +313,11 @@ def _matching(search: str, labels: Mapping[str, str] | None, revoked: bool) -> C
             or_(
                 boards.c.name.icontains(search, autoescape=True),
                 boards.c.id.istartswith(search, autoescape=True),
+                cast(boards.c.labels, String).icontains(search, autoescape=True),
             )
         )
+    if ids is not None:
+        parts.append(boards.c.id.in_(sorted(ids)))
     # The keys become part of a JSON path, so their form matters.
     for key, value in check_labels(labels or {}).items():
         parts.append(boards.c.labels[key].as_string() == value)

@@ -9,7 +9,7 @@ Times are the board's wall clock in ms.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, groupby, islice
 from math import isfinite
@@ -26,7 +26,7 @@ from hub.store.schema import batches, gaps, rollups, sensors
 
 BUCKET_MS = 15 * 60_000
 """Width of a roll-up."""
-RAW_BATCHES = 1000
+RAW_BATCHES = 2000
 """A range that touches more batches, or more readings, than these is answered from roll-ups."""
 RAW_READINGS = 60_000
 SLICE = 64
@@ -104,19 +104,61 @@ async def read_range(
     ``from_ms``.  Values that a sensor could not tell are left out.  Raises Refused: "not-found"
     for a sensor that the board never had, "invalid" for an empty range.
     """
+    return (await read_ranges(tx, board, (sensor,), from_ms, to_ms, points))[sensor]
+
+
+async def read_ranges(
+    tx: AsyncConnection, board: str, names: Collection[str], from_ms: int, to_ms: int, points: int
+) -> dict[str, Series]:
+    """`read_range` of several sensors of a board, whose batches are unpacked once for all of them."""
     from_ms = max(from_ms, 0)
     if points < 1 or to_ms <= from_ms:
         raise Refused(f"no points fit into {points} steps from {from_ms} to {to_ms}")
-    sensor_id = await _sensor_id(tx, board, sensor)
+    ids = {name: await _sensor_id(tx, board, name) for name in names}
+    singles: dict[str, list[tuple[int, float]]] = {}
     if await _affordable(tx, board, from_ms, to_ms):
-        singles = await _singles(tx, board, sensor, from_ms, to_ms)
-        if await _complete(tx, sensor_id, from_ms, to_ms, singles):
-            if len(singles) <= points:
-                return Series([Point(at_ms, v, v, v, 1) for at_ms, v in singles], 0, "readings")
-            step_ms = choose_step(from_ms, to_ms, points)
-            return Series(_merged(singles, step_ms), step_ms, "readings")
+        singles = await _singles(tx, board, ids, from_ms, to_ms)
+    return {
+        name: await _series(tx, id, singles.get(name), from_ms, to_ms, points) for name, id in ids.items()
+    }
+
+
+async def _series(
+    tx: AsyncConnection,
+    sensor_id: int,
+    singles: list[tuple[int, float]] | None,
+    from_ms: int,
+    to_ms: int,
+    points: int,
+) -> Series:
+    if singles is not None and await _complete(tx, sensor_id, from_ms, to_ms, singles):
+        if len(singles) <= points:
+            return Series([Point(at_ms, v, v, v, 1) for at_ms, v in singles], 0, "readings")
+        step_ms = choose_step(from_ms, to_ms, points)
+        return Series(_merged(singles, step_ms), step_ms, "readings")
     step_ms = choose_step(from_ms, to_ms, points, low_ms=BUCKET_MS)
     return Series(await _rolled(tx, sensor_id, from_ms, to_ms, step_ms), step_ms, "rollups")
+
+
+async def read_outline(
+    tx: AsyncConnection, board: str, from_ms: int, to_ms: int, points: int
+) -> dict[str, list[tuple[int, float]]]:
+    """The rough course of every sensor, (time, value) by time: of ``points`` batches its last value in each.
+
+    What it costs depends on ``points`` alone: batches between the chosen ones are not unpacked.
+    """
+    asked = select(batches.c.id).where(_touching(board, from_ms, to_ms)).order_by(*_BY_TIME)
+    ids = list((await tx.execute(asked)).scalars())
+    chosen = ids[:: -max(-(-len(ids) // points), 1)]
+    found: dict[str, list[tuple[int, float]]] = {}
+    for row in await tx.execute(select(batches).where(batches.c.id.in_(chosen))):
+        last: dict[str, tuple[int, float]] = {}
+        for reading in _readings(row, None):
+            if reading.value is not None and from_ms <= reading.wall_ms < to_ms:
+                last[reading.sensor] = (reading.wall_ms, reading.value)
+        for sensor, point in last.items():
+            found.setdefault(sensor, []).append(point)
+    return {sensor: sorted(course) for sensor, course in found.items()}
 
 
 def choose_step(from_ms: int, to_ms: int, points: int, *, low_ms: int = 0) -> int:
@@ -241,32 +283,33 @@ async def _affordable(tx: AsyncConnection, board: str, from_ms: int, to_ms: int)
 
 
 async def _singles(
-    tx: AsyncConnection, board: str, sensor: str, from_ms: int, to_ms: int
-) -> list[tuple[int, float]]:
-    """(time, value) of one sensor, by time, unpacked in slices to give the loop its turns."""
-    found: list[tuple[int, float]] = []
+    tx: AsyncConnection, board: str, names: Collection[str], from_ms: int, to_ms: int
+) -> dict[str, list[tuple[int, float]]]:
+    """(time, value) of each sensor, by time, unpacked in slices to give the loop its turns."""
+    found: dict[str, list[tuple[int, float]]] = {name: [] for name in names}
     asked = select(batches.c.id).where(_touching(board, from_ms, to_ms)).order_by(*_BY_TIME)
     ids = list((await tx.execute(asked)).scalars())
     for start in range(0, len(ids), SLICE):
         rows = await tx.execute(select(batches).where(batches.c.id.in_(ids[start : start + SLICE])))
         for row in rows:
-            for at_ms, value in _values(row, sensor):
+            for name, at_ms, value in _values(row, found):
                 if value is not None and from_ms <= at_ms < to_ms:
-                    found.append((at_ms, value))
-    found.sort()
+                    found[name].append((at_ms, value))
+    for course in found.values():
+        course.sort()
     return found
 
 
-def _values(row: Row[Any], sensor: str) -> Iterator[tuple[int, float | None]]:
-    """(time, value) of one sensor in a row; `_readings` without what a chart does not draw."""
+def _values(row: Row[Any], names: Collection[str]) -> Iterator[tuple[str, int, float | None]]:
+    """(sensor, time, value) of some sensors in a row; `_readings` without what a chart does not draw."""
     skip = row.skip
     for block in blocks_of(row.payload, row.content_type):
-        if sensor in block.sensors:
-            wanted = block.sensors.index(sensor)
+        wanted = {index: name for index, name in enumerate(block.sensors) if name in names}
+        if wanted:
             columns = zip(block.sensor, accumulate(block.wall_ms), block.value, strict=True)
             for index, at_ms, value in islice(columns, max(skip, 0), None):
-                if index == wanted:
-                    yield at_ms, value
+                if index in wanted:
+                    yield wanted[index], at_ms, value
         skip -= len(block.sensor)
 
 
