@@ -53,6 +53,7 @@ class App:
         directory = self._directory
         config = configuration.load(directory)
         journal.setup(config.log.level)
+        logging.getLogger("aiosqlite").setLevel(logging.WARNING)  # it tells of every statement, twice
         async with AsyncExitStack() as stack:
             stack.enter_context(held(directory.lock, "a hub"))
             # Password hashes and certificates: work for a processor, one piece at a time.
