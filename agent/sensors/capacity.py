@@ -84,7 +84,8 @@ class _Counters:
 class Capacity:
     """The opened sensor; remembers the last look."""
 
-    def __init__(self, options: Options, env: Environment) -> None:
+    def __init__(self, options: Options, env: Environment, *, disk_timeout_s: float = DISK_TIMEOUT_S) -> None:
+        self._disk_timeout_s = disk_timeout_s
         self._prefix = options.name
         self._disk = options.disk or env.state_dir
         self._net_class = env.sysfs / "class/net"
@@ -127,10 +128,10 @@ class Capacity:
             # Guests' time is contained in user and nice.
             cpu_s=sum(times) - times.guest - times.guest_nice,
             idle_s=times.idle + times.iowait,
-            net={nic: (nics[nic].bytes_recv, nics[nic].bytes_sent) for nic in self._interfaces(nics)},
+            net={nic: (nics[nic].bytes_recv, nics[nic].bytes_sent) for nic in self.interfaces(nics)},
         )
 
-    def _interfaces(self, names: Iterable[str]) -> list[str]:
+    def interfaces(self, names: Iterable[str]) -> list[str]:
         """Those with hardware behind them; a container's bridge would count the same bytes again."""
         names = [name for name in names if name != "lo"]
         return [name for name in names if (self._net_class / name / "device").exists()] or names
@@ -138,7 +139,7 @@ class Capacity:
     async def _disk_usage(self) -> tuple[float | LichenError, float | LichenError]:
         """Percent and bytes used, as df(1) counts: what is kept for root is not free."""
         try:
-            async with asyncio.timeout(DISK_TIMEOUT_S):
+            async with asyncio.timeout(self._disk_timeout_s):
                 disk = await self._run_blocking(lambda: os.statvfs(self._disk))
         except TimeoutError:
             error = Refused(f"{self._disk}: the file system does not answer", code="timeout")

@@ -21,11 +21,12 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from agent.sensors.driver import Channel, Environment, Quantity, SensorConfig, Unit
 from agent.sensors.sysfs import number
@@ -99,11 +100,12 @@ class Command:
         self._options = options
 
     async def read(self) -> Mapping[str, float | LichenError]:
-        program, text = self._options.command[0], await _run(self._options.command)
+        program, output = self._options.command[0], await _run(self._options.command)
+        text = output.decode("utf-8", "replace").strip()
         if not self._options.channels:
-            return {self._options.name: number(text.decode("utf-8", "replace").strip(), program)}
+            return {self._options.name: number(text, program)}
         try:
-            answer = loads(text, max_bytes=MAX_OUTPUT)
+            answer = loads(output, max_bytes=MAX_OUTPUT)
         except Refused as error:
             raise Refused(f"{program}: {error}") from error
         if not isinstance(answer, dict):
@@ -116,71 +118,111 @@ class Command:
         """Nothing outlives a reading."""
 
 
-class _Output(asyncio.SubprocessProtocol):
-    """Collects what a process writes; ``ended`` when it is gone and its output complete.
+class _Process:
+    """A program on its way: collects what it writes until it is gone and nobody holds its pipes.
 
-    The transport is used, not `asyncio.create_subprocess_exec`, because only it can close the
-    pipes while a stray grandchild still holds the other end.
+    Not `asyncio.create_subprocess_exec`: given up in the middle of a start, that forgets whatever
+    the program has started already, and it reaps in a thread.  Here the process is reaped last of
+    all, so its id cannot be somebody else's when its group is killed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, command: Sequence[str]) -> None:
         self.ended = asyncio.Event()
         self.stdout = bytearray()
         self.stderr = bytearray()
-        self._transport: asyncio.SubprocessTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.SubprocessTransport", transport)
-
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        if fd == 2:
-            self.stderr = (self.stderr + data)[-MAX_STDERR:]
-        else:
-            # One byte over the limit is kept, and tells that there was more.
-            self.stdout += data[: MAX_OUTPUT + 1 - len(self.stdout)]
-        if self.too_long:
-            self.kill()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.ended.set()
+        self._gone = asyncio.Event()
+        self._child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=ENVIRONMENT, cwd="/", start_new_session=True, bufsize=0,
+        )  # fmt: skip
+        try:
+            self._pid = os.pidfd_open(self._child.pid)
+        except OSError:  # Linux before 5.3, or a sandbox
+            with self._child:
+                self._child.kill()
+            raise
+        assert self._child.stdout is not None
+        assert self._child.stderr is not None
+        out, err = self._child.stdout.fileno(), self._child.stderr.fileno()
+        self._watched = {out, err, self._pid}
+        loop = asyncio.get_running_loop()
+        loop.add_reader(out, self._take, out, self._keep_first)
+        loop.add_reader(err, self._take, err, self._keep_last)
+        loop.add_reader(self._pid, self._on_exit)
 
     @property
     def too_long(self) -> bool:
         return len(self.stdout) > MAX_OUTPUT
 
-    def kill(self) -> None:
-        """Kill the process and all that it started, as far as they stayed in its group."""
-        assert self._transport is not None
+    @property
+    def status(self) -> int:
+        """The exit status, or minus the signal that ended it."""
+        return self._child.returncode
+
+    async def close(self) -> None:
+        """Kill what is left of its group, reap it, and let go of its pipes."""
+        self._kill()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KILL_S):
+                await self._gone.wait()
+        self._child.poll()
+        for descriptor in tuple(self._watched):
+            self._unwatch(descriptor)
+        os.close(self._pid)
+        for pipe in (self._child.stdout, self._child.stderr):
+            assert pipe is not None
+            pipe.close()
+
+    def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._transport.get_pid(), signal.SIGKILL)
+            os.killpg(self._child.pid, signal.SIGKILL)
+
+    def _take(self, descriptor: int, keep: Callable[[bytes], None]) -> None:
+        # Ready to read, so this does not block.
+        if data := os.read(descriptor, MAX_OUTPUT):
+            keep(data)
+        else:
+            self._unwatch(descriptor)
+
+    def _keep_first(self, data: bytes) -> None:
+        # One byte over the limit is kept, and tells that there was more.
+        self.stdout += data[: MAX_OUTPUT + 1 - len(self.stdout)]
+        if self.too_long:
+            self._kill()
+
+    def _keep_last(self, data: bytes) -> None:
+        self.stderr = (self.stderr + data)[-MAX_STDERR:]
+
+    def _on_exit(self) -> None:
+        self._gone.set()
+        self._unwatch(self._pid)
+
+    def _unwatch(self, descriptor: int) -> None:
+        asyncio.get_running_loop().remove_reader(descriptor)
+        self._watched.discard(descriptor)
+        if not self._watched:
+            self.ended.set()
 
 
 async def _run(command: Sequence[str]) -> bytes:
     """What the program prints.  Raises Refused.  Leaves nothing running, not even when cancelled."""
-    pipe, program = asyncio.subprocess.PIPE, command[0]
+    program = command[0]
     try:
-        transport, output = await asyncio.get_running_loop().subprocess_exec(
-            _Output, *command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe,
-            env=dict(ENVIRONMENT), cwd="/", start_new_session=True,
-        )  # fmt: skip
+        process = _Process(command)
     except OSError as error:
         raise Refused(f"{program}: cannot be started: {error.strerror}") from error
     try:
-        await output.ended.wait()
+        await process.ended.wait()
     finally:
-        output.kill()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(KILL_S):
-                await output.ended.wait()
-        transport.close()
-    if output.too_long:
+        await process.close()
+    if process.too_long:
         raise Refused(f"{program}: it printed over {MAX_OUTPUT} bytes", code="too-large")
-    if status := transport.get_returncode():
-        last = bytes(output.stderr).decode("utf-8", "replace").strip().rpartition("\n")[2]
+    if status := process.status:
+        last = bytes(process.stderr).decode("utf-8", "replace").strip().rpartition("\n")[2]
         told = f": {last[:128]}" if last else ""
         how = f"exit status {status}" if status > 0 else f"killed by signal {-status}"
         raise Refused(f"{program}: {how}{told}")
-    return bytes(output.stdout)
+    return bytes(process.stdout)
 
 
 def _value(answer: Mapping[str, Any], name: str, program: str) -> float | LichenError:
