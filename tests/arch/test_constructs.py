@@ -71,9 +71,9 @@ def test_names_say_what_a_thing_is(module: Module) -> None:
 def test_modules_hold_no_state(module: Module) -> None:
     """Constant tables are welcome, in capitals; what changes belongs to an object of app.py."""
     reason = "state of a module is shared by everything and closed by nobody; give it to an object"
-    for node in module.tree.body:
-        for name in _mutable_names(node):
-            assert name.isupper() or name == "__all__", f"{module.at(node)} {name} may change: {reason}"
+    for statement in module.tree.body:
+        for name in _mutable_names(statement):
+            assert name.isupper() or name == "__all__", f"{module.at(statement)} {name} may change: {reason}"
     for node in ast.walk(module.tree):
         assert not isinstance(node, ast.Global), f"{module.at(node)} writes a global: {reason}"
         changed = _changed_name(node)
