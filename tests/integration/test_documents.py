@@ -1,0 +1,165 @@
+"""Every command in the documents works as it is written.
+
+A document is a session: its `console` blocks are run in order, in a fresh copy of this checkout
+with a home of its own.  What runs until Ctrl-C is started, waited for, and stopped at the end in
+reverse order.  Only what is the reader's own is replaced: ports, and the hub's name by an address
+of this machine.  Make targets other than `run` are asked what they would do (`make -n`), or this
+would run itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.lab import free_ports
+from support.source import ROOT
+
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGE_PORT = 8420
+PREFIX = r"(?:\w+=\S+ )*(?:\S*/)?"
+# What runs until Ctrl-C, and what it says or does once others may rely on it.
+LASTING = {
+    re.compile(rf"{PREFIX}make run"): "Lichen is running",
+    re.compile(rf"{PREFIX}lichen-hub run"): "hub started",
+    re.compile(rf"{PREFIX}lichen-agent run"): "link is up",
+    re.compile(rf"{PREFIX}lichen watch"): "capacity.cpu",
+}
+
+
+def commands(document: str) -> Iterator[str]:
+    """The commands of a document: the lines of its console blocks that begin with a prompt."""
+    for language, text in BLOCK.findall((ROOT / document).read_text()):
+        assert language not in ("sh", "bash", "shell"), f"{document}: commands go into `console` blocks"
+        if language == "console":
+            for line in text.replace("\\\n", " ").splitlines():
+                if line.startswith("$ "):
+                    yield line.removeprefix("$ ").partition("    #")[0].strip()
+
+
+class Session:
+    """A reader at a terminal in a checkout."""
+
+    def __init__(self, folder: Path) -> None:
+        self.checkout = folder / "lichen"
+        self.ports = free_ports(3)
+        self.lasting: list[Lasting] = []
+        home = folder / "home"
+        home.mkdir()
+        programs = Path(sys.executable).parent
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("LICHEN_", "PYTEST_"))},
+            "HOME": str(home),
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "PORT": str(self.ports[0]),
+        }
+        self._copy_checkout()
+
+    def _copy_checkout(self) -> None:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, text=True, capture_output=True, check=True,
+        )  # fmt: skip
+        for name in filter(None, listed.stdout.split("\0")):
+            if (ROOT / name).is_file():
+                (self.checkout / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, self.checkout / name)
+        (self.checkout / ".venv").symlink_to(Path(sys.prefix))
+
+    def type(self, command: str) -> None:
+        """Run a command; one that lasts is left running once it is ready."""
+        text = command.replace("hub.example.org", "127.0.0.1")
+        for offset, port in enumerate(self.ports):
+            text = text.replace(str(PAGE_PORT + offset), str(port))
+        for pattern, ready in LASTING.items():
+            if pattern.match(text):
+                self.lasting.append(Lasting(text, ready, self.checkout, self.environment))
+                self.lasting[-1].wait()
+                return
+        text = re.sub(rf"^({PREFIX})make (?!run)", r"\1make -n ", text)
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", text],
+            cwd=self.checkout, env=self.environment, stdin=subprocess.DEVNULL,
+            text=True, capture_output=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
+
+    def close(self) -> None:
+        """Ctrl-C in each terminal, the newest first."""
+        for lasting in reversed(self.lasting):
+            lasting.interrupt()
+
+
+class Lasting:
+    """A command in a terminal of its own, until Ctrl-C."""
+
+    def __init__(self, command: str, ready: str, folder: Path, environment: dict[str, str]) -> None:
+        self.command, self.ready = command, ready
+        self.output: list[str] = []
+        self.event = threading.Event()
+        self.child = subprocess.Popen(
+            ["bash", "-c", command], cwd=folder, env=environment, start_new_session=True, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.child.stdout is not None
+        for line in self.child.stdout:
+            self.output.append(line)
+            if self.ready in line:
+                self.event.set()
+        self.event.set()  # it has ended
+
+    def wait(self) -> None:
+        """Until it is ready."""
+        self.event.wait(90)
+        output = "".join(self.output)
+        assert self.ready in output, f"$ {self.command}\nnever said {self.ready!r}:\n{output}"
+
+    def interrupt(self) -> None:
+        if self.child.poll() is None:
+            os.killpg(self.child.pid, signal.SIGINT)
+        try:
+            self.child.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.child.pid, signal.SIGKILL)
+            pytest.fail(f"$ {self.command}\ndid not end at Ctrl-C")
+        finally:
+            self.reader.join(5)
+            assert self.child.stdout is not None
+            self.child.stdout.close()
+
+
+@pytest.fixture
+def session(short_path: Path) -> Iterator[Session]:
+    session = Session(short_path)
+    yield session
+    session.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_works(document: str, session: Session) -> None:
+    for command in commands(document):
+        session.type(command)
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "CHANGELOG.md"])
+def test_links_lead_somewhere(document: str) -> None:
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)#\s]+)", path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), f"{document} links to {target}, which is not there"
