@@ -90,19 +90,28 @@ class Authority:
     def ensure_server(self, host: str, now_ms: int) -> bool:
         """Have a server certificate for ``host`` that holds for years; True when a new one was made."""
         hosts = server_hosts(host)
-        described = self.folder / "server.toml"
-        if described.exists():
-            last = decode(_Server, tomllib.loads(described.read_text("utf-8")), strict=True)
-            if last.hosts == hosts and last.not_after_ms > now_ms + SERVER_RENEW_MS:
-                return False
-        self._issue_server(hosts, described, now_ms)
+        last = self._last_server()
+        if last is not None and last.hosts == hosts and last.not_after_ms > now_ms + SERVER_RENEW_MS:
+            return False
+        self._issue_server(hosts, now_ms)
         return True
 
-    def _issue_server(self, hosts: Sequence[str], described: Path, now_ms: int) -> None:
+    def _last_server(self) -> _Server | None:
+        """What the server certificate says; None when there is none that can be used."""
+        if not self.server_certificate.exists() or not self.server_key.exists():
+            return None
+        try:
+            described = tomllib.loads((self.folder / "server.toml").read_text("utf-8"))
+            return decode(_Server, described, strict=True)
+        except (OSError, ValueError, ConfigError):
+            return None  # it costs nothing to make another
+
+    def _issue_server(self, hosts: Sequence[str], now_ms: int) -> None:
         import tomli_w
 
         from hub.fleet import certificates
 
+        described = self.folder / "server.toml"
         key = certificates.new_key()
         issued = certificates.server_certificate(self._issuer(), key, hosts, now_ms + SERVER_MS)
         # The description goes first and comes back last: after a cut in between, the next start
@@ -145,4 +154,6 @@ class Authority:
 
 def server_hosts(host: str) -> tuple[str, ...]:
     """The names in the server certificate: the configured one, and those of this machine."""
-    return tuple(dict.fromkeys((host, "localhost", "127.0.0.1", "::1", socket.gethostname())))
+    names = (host, "localhost", "127.0.0.1", "::1", socket.gethostname())
+    # RFC 5280, section 4.2.1.6: a DNS name is ASCII, which a machine's own name need not be.
+    return tuple(dict.fromkeys(name for name in names if name and name.isascii()))

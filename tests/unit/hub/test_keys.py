@@ -173,6 +173,16 @@ def test_the_server_certificate_follows_the_host_and_does_not_run_out(authority:
     assert authority.ensure_server("192.168.7.5", NOW_MS + SERVER_MS - SERVER_RENEW_MS)
 
 
+@pytest.mark.parametrize("name", ["server.toml", "server.pem", "server.key"])
+def test_a_lost_part_of_the_server_certificate_is_made_again(authority: Authority, name: str) -> None:
+    authority.ensure_server("127.0.0.1", NOW_MS)
+    (authority.folder / name).unlink()
+    assert authority.ensure_server("127.0.0.1", NOW_MS)
+    authority.server_context()
+    (authority.folder / "server.toml").write_text("hosts = 5")
+    assert authority.ensure_server("127.0.0.1", NOW_MS)
+
+
 def test_an_authority_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"ca\.pem"):
         Authority.load(tmp_path)
