@@ -13,6 +13,7 @@ from aiohttp import web
 from hub.access.login import Access
 from hub.fleet.joining import Joining
 from hub.fleet.latest import Latest
+from hub.fleet.tally import Counters
 from hub.store.database import Store
 
 
@@ -21,8 +22,8 @@ class Parts:
     """The hub as its pages and its API see it.
 
     ``name`` and ``id`` are the hub's own; ``version`` is that of the program; ``ca_pem`` the
-    certificate authority that boards are told to trust; ``now_ms`` the hub's clock in
-    milliseconds since the Unix epoch.
+    certificate authority that boards are told to trust; ``counters`` what ingest has counted;
+    ``now_ms`` the hub's clock in milliseconds since the Unix epoch.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Parts:
     latest: Latest
     access: Access
     joining: Joining
+    counters: Callable[[], Counters]
     now_ms: Callable[[], int]
 
 

@@ -1,0 +1,202 @@
+"""Readings in the API: points for a chart, and every single reading for a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from aiohttp import web
+
+from agent.wire.decode import Length, Range
+from agent.wire.errors import Refused
+from hub.store import boards, readings
+from hub.store.readings import RawReading
+from hub.web.api.route import Call
+
+HOUR_MS = 3_600_000
+MOST_SENSORS = 16
+MOST_RAW = 100_000
+"""Readings in one JSON answer; CSV has no bound, as it is not held in memory."""
+ROWS_AT_ONCE = 1000
+
+Time = Annotated[int, Range(0, 2**53)]
+Point = tuple[int, float, float, float, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesQuery:
+    """Which points: from ``from_ms`` up to, but without, ``to_ms``."""
+
+    sensor: Annotated[tuple[str, ...], Length(1, MOST_SENSORS)] = field(
+        metadata={"says": f"A sensor; repeat it for up to {MOST_SENSORS}"}
+    )
+    from_ms: Time | None = field(default=None, metadata={"says": "Default: an hour before `to_ms`"})
+    to_ms: Time | None = field(default=None, metadata={"says": "Default: now"})
+    points: Annotated[int, Range(1, 2000)] = field(default=400, metadata={"says": "Most points per sensor"})
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesOfSensor:
+    """The points of one sensor: time, least, mean, most, and how many readings each stands for.
+
+    ``step_ms`` is the width of a point, 0 when each is one reading; ``every_ms`` is how far
+    apart readings are to be expected.
+    """
+
+    sensor: str
+    unit: str
+    source: Literal["readings", "rollups"]
+    step_ms: int
+    every_ms: int
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LostReadings:
+    """Readings that will never come, and why; a time is null when nobody knows it."""
+
+    count: int
+    reason: str
+    from_ms: int | None
+    to_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesAnswer:
+    """What a chart draws."""
+
+    board: str
+    from_ms: int
+    to_ms: int
+    series: tuple[SeriesOfSensor, ...]
+    gaps: tuple[LostReadings, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RawQuery:
+    """Which readings: from ``since_ms`` up to, but without, ``until_ms``."""
+
+    sensor: str = field(default="", metadata={"says": "Only this sensor"})
+    since_ms: Time = field(default=0, metadata={"says": "Default: the oldest"})
+    until_ms: Time | None = field(default=None, metadata={"says": "Default: all there is"})
+    limit: Annotated[int, Range(1, MOST_RAW)] = field(
+        default=MOST_RAW, metadata={"says": "Most readings in a JSON answer; CSV has them all"}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """One reading; ``value`` is null when the sensor could not tell, ``clock`` was the board's."""
+
+    at_ms: int
+    sensor: str
+    value: float | None
+    unit: str
+    clock: str
+
+
+@dataclass(frozen=True, slots=True)
+class RawAnswer:
+    """Readings, oldest batch first; ``more`` when the limit cut them off."""
+
+    board: str
+    readings: tuple[RawRow, ...]
+    more: bool
+
+
+async def read_series(call: Call, board: str, query: SeriesQuery) -> SeriesAnswer:
+    """Read a range of up to 16 sensors, at most `points` points each.
+
+    Single readings where there are few, else steps; long ranges come from the 15-minute roll-ups.
+    """
+    to_ms = call.parts.now_ms() if query.to_ms is None else query.to_ms
+    from_ms = max(to_ms - HOUR_MS, 0) if query.from_ms is None else query.from_ms
+    if from_ms >= to_ms:
+        raise Refused(f"from_ms: {from_ms} is not before to_ms, {to_ms}")
+    async with call.parts.store.read() as tx:
+        row = await boards.get_board(tx, board)
+        known = {sensor.name: sensor for sensor in await boards.list_sensors(tx, row.id)}
+        found = await readings.read_ranges(tx, row.id, query.sensor, from_ms, to_ms, query.points)
+        gaps = await readings.list_gaps(tx, row.id, from_ms, to_ms)
+    every_ms = call.parts.latest.boards[row.id].every_ms if row.id in call.parts.latest.boards else 0
+    return SeriesAnswer(
+        board=row.id,
+        from_ms=from_ms,
+        to_ms=to_ms,
+        series=tuple(
+            SeriesOfSensor(
+                sensor=name,
+                unit=known[name].unit,
+                source=series.source,
+                step_ms=series.step_ms,
+                every_ms=max(known[name].interval_ms, every_ms),
+                points=tuple((p.at_ms, p.min, p.mean, p.max, p.count) for p in series.points),
+            )
+            for name, series in found.items()
+        ),
+        gaps=tuple(LostReadings(gap.count, gap.reason, gap.from_ms, gap.to_ms) for gap in gaps),
+    )
+
+
+async def read_raw(call: Call, board: str, query: RawQuery) -> RawAnswer | web.StreamResponse:
+    """Read every single reading of a range, as JSON or, with `Accept: text/csv`, as CSV.
+
+    CSV has the columns time (RFC 3339, UTC), sensor, value, unit and clock.
+    """
+    store = call.parts.store
+    async with store.read() as tx:
+        row = await boards.get_board(tx, board)
+        units = {sensor.name: sensor.unit for sensor in await boards.list_sensors(tx, row.id)}
+    if query.sensor and query.sensor not in units:
+        raise Refused(f"board {row.name} has no sensor {query.sensor[:64]!r}", code="not-found")
+    as_csv = "text/csv" in call.request.headers.get("Accept", "")
+    found = readings.iter_raw(
+        store,
+        row.id,
+        query.sensor or None,
+        since_ms=query.since_ms,
+        until_ms=2**53 if query.until_ms is None else query.until_ms,
+        limit=None if as_csv else query.limit + 1,
+    )
+    if as_csv:
+        return await _answer_csv(call.request, row.name, found, units)
+    rows = [
+        RawRow(each.wall_ms, each.sensor, each.value, units.get(each.sensor, ""), each.clock)
+        async for each in found
+    ]
+    return RawAnswer(row.id, tuple(rows[: query.limit]), len(rows) > query.limit)
+
+
+async def _answer_csv(
+    request: web.Request, name: str, found: AsyncIterator[RawReading], units: dict[str, str]
+) -> web.StreamResponse:
+    """Stream the file; a download of a year must not be held in memory."""
+    safe = "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "-_.") else "_" for letter in name
+    )
+    response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="{safe}.csv"'})
+    response.content_type, response.charset = "text/csv", "utf-8"
+    response.enable_compression()
+    await response.prepare(request)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")  # RFC 4180
+    writer.writerow(("time", "sensor", "value", "unit", "clock"))
+    rows = 0
+    async for each in found:
+        at = datetime.fromtimestamp(each.wall_ms / 1000, UTC).isoformat(timespec="milliseconds")
+        value = "" if each.value is None else repr(each.value)
+        writer.writerow(
+            (at.replace("+00:00", "Z"), each.sensor, value, units.get(each.sensor, ""), each.clock)
+        )
+        rows += 1
+        if rows % ROWS_AT_ONCE == 0:
+            await response.write(text.getvalue().encode())
+            text.seek(0)
+            text.truncate()
+    await response.write(text.getvalue().encode())
+    await response.write_eof()
+    return response

@@ -1,0 +1,147 @@
+"""Who may do what a request asks, and what every answer says to the browser.
+
+Owns the session cookie, the Authorization header, the check against forged requests and the
+security headers.  Deny is the default: `PUBLIC` names all that needs no login.  It decides
+who, never what: rights come later, with grants.
+
+A cookie travels by itself, so an unsafe request with one must also prove that our own page
+sent it: Sec-Fetch-Site (Fetch Metadata) where the browser sends it, else Origin.  Logging in
+is held to the same, or somebody could be logged in as somebody else without noticing.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from aiohttp import web
+
+from agent.wire.errors import Refused
+from hub.access.login import SESSION_MS, Principal
+from hub.web.parts import parts_of
+from hub.web.problems import Handler, wants_page
+
+COOKIE: Final = "lichen_session"
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+PUBLIC = frozenset(
+    {
+        "/healthz",
+        "/ca.pem",
+        "/join",
+        "/login",
+        "/login/link",
+        "/static/{version}/{path}",
+        "/favicon.ico",
+        "/api/v1/login",
+    }
+)
+PROGRAMS = frozenset({"/join", "/api/v1/login"})
+"""Public addresses that programs post to: no cookie is read or set there, so none can be abused."""
+
+PRINCIPAL: Final = web.RequestKey("principal", Principal)
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # Not no-referrer: with that, browsers send "Origin: null" with our own forms.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    """Every answer carries `HEADERS`, and is kept by nobody unless it says so."""
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers.setdefault("Cache-Control", "no-store")
+
+
+@web.middleware
+async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let a request through when it is public or somebody stands behind it."""
+    resource = request.match_info.route.resource
+    address = resource.canonical if resource else ""
+    bearer = _bearer(request)
+    if request.method not in SAFE and not bearer and address not in PROGRAMS:
+        check_origin(request)
+    if address in PUBLIC:
+        return await handler(request)
+    try:
+        request[PRINCIPAL] = await identify(request)
+    except Refused as error:
+        if error.code != "unauthenticated" or not wants_page(request):
+            raise
+        return _to_login(request)
+    return await handler(request)
+
+
+async def identify(request: web.Request) -> Principal:
+    """Whom the request's token or cookie stands for.  Raises Refused (code "unauthenticated")."""
+    access = parts_of(request).access
+    if bearer := _bearer(request):
+        return await access.who(bearer, {"token"})
+    if cookie := request.cookies.get(COOKIE, ""):
+        return await access.who(cookie, {"session"})
+    raise Refused("this needs a login", code="unauthenticated", hint="log in, or send an API token")
+
+
+def _bearer(request: web.Request) -> str:
+    """The token of the Authorization header (RFC 6750, section 2.1); empty without one."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def check_origin(request: web.Request) -> None:
+    """Raise Refused (code "forbidden") unless a page of ours sent this request."""
+    site = request.headers.get("Sec-Fetch-Site")
+    origin = request.headers.get("Origin", "")
+    same = site == "same-origin" if site is not None else origin == f"{request.scheme}://{request.host}"
+    if not same:
+        raise Refused(
+            "this request does not come from a page of this hub",
+            code="forbidden",
+            hint="reload the page and try again; programs send an API token instead of a cookie",
+        )
+
+
+def _to_login(request: web.Request) -> web.Response:
+    # What was asked for comes back after the login; an action is not repeated by itself.
+    wanted = request.path_qs if request.method in SAFE and "HX-Request" not in request.headers else ""
+    address = "/login" + (f"?next={quote(wanted, safe='')}" if wanted not in ("", "/") else "")
+    if "HX-Request" in request.headers:
+        return web.Response(headers={"HX-Redirect": address})
+    return web.Response(status=303, headers={"Location": address})
+
+
+def local_path(text: str) -> str:
+    """``text`` when it is a path on this hub, else "/": nobody is sent elsewhere after a login.
+
+    >>> local_path("/boards/pump-07?range=6h"), local_path("//evil.example"), local_path("/\\\\evil.example")
+    ('/boards/pump-07?range=6h', '/', '/')
+    """
+    parts = urlsplit(text) if text.isascii() and text.isprintable() else None
+    # Browsers read a backslash as a slash (WHATWG URL, section 4.4).
+    fits = parts and not parts.scheme and not parts.netloc and text.startswith("/") and "\\" not in text
+    return text if fits and not text.startswith("//") else "/"
+
+
+def open_session(request: web.Request, response: web.StreamResponse, secret: str) -> None:
+    """Give the browser the session's secret."""
+    response.set_cookie(
+        COOKIE,
+        secret,
+        max_age=SESSION_MS // 1000,
+        path="/",
+        httponly=True,
+        samesite="Strict",
+        secure=request.secure,
+    )
+
+
+def close_session(response: web.StreamResponse) -> None:
+    """Take it away again."""
+    response.del_cookie(COOKIE, path="/")

@@ -1,0 +1,64 @@
+"""What a board is, in words: hardware, system, clock, queue; and what it has lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from agent.wire.messages import About
+from hub.store.boards import BoardRow
+from hub.store.readings import GapRow
+from hub.web import format
+
+Fact = tuple[str, str, int | None]
+"""A word, what there is to say, or (when it is a time) the time in ms."""
+
+CLOCKS = {"synced": "set by the network", "hub": "set by this hub", "unsynced": "not set, times may be wrong"}
+REASONS = {"outbox-full": "the queue on the board was full", "lost": "the board no longer has them"}
+
+
+def facts_of(row: BoardRow, about: About | None) -> list[Fact]:
+    """The facts that there are; what a board does not say is left out."""
+    facts = list(_said(about)) if about else []
+    facts += [("Joined", "", row.joined_ms), ("Id", row.id, None)]
+    if row.revoked_ms is not None:
+        facts.append(("Revoked", "", row.revoked_ms))
+    return [fact for fact in facts if fact[1] or fact[2]]
+
+
+def _said(about: About) -> Iterator[Fact]:
+    yield "Host name", about.hostname, None
+    yield "System", about.system, None
+    yield "Kernel", " ".join(filter(None, (about.kernel, about.arch))), None
+    yield "Processors", str(about.cpus or ""), None
+    yield "Memory", _bytes(about.memory_bytes), None
+    yield "Disk", _bytes(about.disk_bytes), None
+    yield "Clock", CLOCKS[about.clock], None
+    yield "Reports", f"every {format.every(about.report_every_ms)}", None
+    yield "Queue", _queue(about), None
+    yield "Agent", about.version, None
+    yield "Agent started", "", about.started_ms
+
+
+def _queue(about: About) -> str:
+    outbox = about.outbox
+    text = "empty" if not outbox.readings else f"{_readings(outbox.readings)} wait"
+    if outbox.max_bytes:
+        text += f", {_bytes(outbox.bytes) or format.value(0, 'By')} of {_bytes(outbox.max_bytes)}"
+    return text + (f"; {_readings(outbox.dropped)} dropped" if outbox.dropped else "")
+
+
+def _readings(count: int) -> str:
+    return f"{count} reading" + ("" if count == 1 else "s")
+
+
+def _bytes(amount: int) -> str:
+    return format.value(amount, "By") if amount else ""
+
+
+def lost_in_words(gap: GapRow) -> tuple[str, int | None, int | None]:
+    """A gap as a sentence, with its first and last time.
+
+    >>> lost_in_words(GapRow("b", "s", 1, 40, 5, 9, "outbox-full", 10))
+    ('40 readings lost: the queue on the board was full', 5, 9)
+    """
+    return f"{_readings(gap.count)} lost: {REASONS.get(gap.reason, gap.reason)}", gap.from_ms, gap.to_ms

@@ -1,0 +1,30 @@
+"""What people type into forms, as the values that handlers want."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from agent.wire.errors import Refused
+from hub.web.api.boards import read_labels
+
+
+async def read_form(request: web.Request) -> dict[str, str]:
+    """The fields of a form, without spaces at their ends; files are refused."""
+    fields: dict[str, str] = {}
+    for name, value in (await request.post()).items():
+        if not isinstance(value, str):
+            raise Refused(f"{name[:64]}: files are not expected here")
+        fields[name] = value.strip()
+    return fields
+
+
+def labels_of(text: str) -> dict[str, str]:
+    """Labels typed with spaces or commas between: "site=north floor=2".  Raises Refused."""
+    return read_labels(tuple(text.replace(",", " ").split()))
+
+
+def integer_of(name: str, text: str, low: int, high: int) -> int:
+    """A whole number from ``low`` to ``high``.  Raises Refused."""
+    if not text.isascii() or not text.isdigit() or len(text) > 12 or not low <= int(text) <= high:
+        raise Refused(f"{name}: {text[:40]!r} is not a number from {low} to {high}")
+    return int(text)

@@ -1,0 +1,148 @@
+"""A sensor's newest value as a page shows it: text, age, course of the last hour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from agent.wire.messages import About
+from hub.fleet.latest import BoardLatest
+from hub.store.boards import SensorRow
+from hub.store.readings import Series
+from hub.web import format
+from hub.web.board import CAPACITY, label_of, measured_ms
+from hub.web.state import is_stale
+
+HOUR_MS = 3_600_000
+WIDTH, HEIGHT = 120, 24
+"""The drawing area of a sparkline, as in its viewBox; a margin of 2 keeps the line inside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One live value.  ``spark`` is the path of its sparkline, ``low`` and ``high`` what it spans."""
+
+    sensor: str
+    label: str
+    unit: str
+    interval_ms: int
+    value: float | None = None
+    at_ms: int | None = None
+    stale: bool = False
+    error: str = ""
+    spark: str = ""
+    low: str = ""
+    high: str = ""
+
+    @property
+    def text(self) -> str:
+        """The value with its unit."""
+        return format.value(self.value, self.unit)
+
+    @property
+    def number(self) -> str:
+        """The value without its unit, when the unit is one word behind it; else all of it."""
+        head, _, tail = self.text.partition(format.SPACE)
+        return self.text if format.SPACE in tail else head
+
+    @property
+    def unit_text(self) -> str:
+        """The unit, when it is one word behind the value."""
+        _, _, tail = self.text.partition(format.SPACE)
+        return "" if format.SPACE in tail else tail
+
+
+def newest(
+    known: BoardLatest, sensor: str, now_ms: int, *, label: str, unit: str, interval_ms: int = 0
+) -> Shown:
+    """What is known of a sensor now."""
+    interval_ms = max(interval_ms, known.every_ms)
+    value = known.values.get(sensor)
+    if value is None:
+        return Shown(sensor, label, unit, interval_ms)
+    at_ms = measured_ms(value, known)
+    return Shown(sensor, label, unit, interval_ms, value.value, at_ms, is_stale(at_ms, interval_ms, now_ms))
+
+
+def shown_values(
+    known: BoardLatest,
+    sensors: Sequence[SensorRow],
+    about: About | None,
+    outline: Mapping[str, Sequence[tuple[int, float]]],
+    now_ms: int,
+) -> list[Shown]:
+    """Every sensor of a board: the built-in ones first, as `CAPACITY` has them, then the others by name."""
+    errors = {sensor.name: sensor.error for sensor in about.sensors} if about else {}
+    order = list(CAPACITY.values())
+
+    def place(sensor: SensorRow) -> tuple[int, str]:
+        label = label_of(sensor.name, sensor.kind)
+        return (order.index(label) if label in order else len(order), sensor.name)
+
+    shown = []
+    for sensor in sorted(sensors, key=place):
+        course = outline.get(sensor.name, ())
+        values = [value for _, value in course]
+        shown.append(
+            replace(
+                newest(
+                    known,
+                    sensor.name,
+                    now_ms,
+                    label=label_of(sensor.name, sensor.kind),
+                    unit=sensor.unit,
+                    interval_ms=sensor.interval_ms,
+                ),
+                error=errors.get(sensor.name, ""),
+                spark=spark(course, now_ms - HOUR_MS, now_ms),
+                low=format.value(min(values, default=None), sensor.unit),
+                high=format.value(max(values, default=None), sensor.unit),
+            )
+        )
+    return shown
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A sensor over the range of the charts, in words."""
+
+    sensor: str
+    label: str
+    unit: str
+    last: str
+    low: str
+    mean: str
+    high: str
+
+
+def summary_of(sensor: SensorRow, series: Series) -> Summary:
+    """Least, mean and most of a range; the mean weighs each point by its readings."""
+    points = series.points
+    count = sum(point.count for point in points)
+    mean = sum(point.mean * (point.count / count) for point in points) if count else None
+    return Summary(
+        sensor=sensor.name,
+        label=label_of(sensor.name, sensor.kind),
+        unit=sensor.unit,
+        last=format.value(points[-1].mean if points else None, sensor.unit),
+        low=format.value(min((point.min for point in points), default=None), sensor.unit),
+        mean=format.value(mean, sensor.unit),
+        high=format.value(max((point.max for point in points), default=None), sensor.unit),
+    )
+
+
+def spark(course: Sequence[tuple[int, float]], from_ms: int, to_ms: int) -> str:
+    """(time, value) as an SVG path within WIDTH by HEIGHT; empty with fewer than two points.
+
+    >>> spark([(0, 1.0), (50, 3.0), (100, 2.0)], 0, 100)
+    'M0 22L60 2L120 12'
+    """
+    if len(course) < 2:
+        return ""
+    low, high = min(value for _, value in course), max(value for _, value in course)
+    per_ms, per_unit = WIDTH / (to_ms - from_ms), (HEIGHT - 4) / (high - low) if high > low else 0
+    points = (
+        f"{round((at_ms - from_ms) * per_ms, 1):g} {round(HEIGHT - 2 - (value - low) * per_unit, 1):g}"
+        for at_ms, value in course
+    )
+    return "M" + "L".join(points)

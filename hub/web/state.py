@@ -1,0 +1,77 @@
+"""What a board's state is, in one word and one sentence: the age of what is known comes first.
+
+Owns the judgement "fine", "attention" or "silent", for pages, API and metrics alike;
+`static/state.js` is its twin that keeps a page honest while it stays open, and
+tests/vectors/state.json holds the two against each other.  Pure: the time is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from hub.web import format
+
+State = Literal["fine", "attention", "silent"]
+
+MISSED = 3
+"""Reports that may be missed before a board counts as silent."""
+GRACE_MS = 5_000
+"""What a report may take longer on top: the way, and a commit."""
+FIRST_MS = 180_000
+"""How long a board that has just joined may take until it is first heard."""
+STALE_AFTER = 2
+"""A value older than this many of its intervals is shown with its age, faded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is known of a board's contact with its hub; times in ms by the hub's clock.
+
+    ``problem`` is the sentence of its worst problem that asks for somebody, or empty.
+    """
+
+    heard_ms: int | None
+    joined_ms: int
+    presence: str
+    every_ms: int
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A board's state and the sentence that says why."""
+
+    state: State
+    sentence: str
+
+
+def judge(seen: Seen, now_ms: int) -> Judgement:
+    """A board's state at ``now_ms``."""
+    if seen.heard_ms is None:
+        waited_ms = now_ms - seen.joined_ms
+        sentence = f"joined {format.age(waited_ms)}, not heard yet"
+        return Judgement("silent" if waited_ms > FIRST_MS else "fine", sentence)
+    silence_ms = now_ms - seen.heard_ms
+    if seen.presence != "online" or silence_ms > MISSED * seen.every_ms + GRACE_MS:
+        gone = "offline, " if seen.presence != "online" else ""
+        ago, every = format.age(silence_ms), format.every(seen.every_ms)
+        return Judgement("silent", f"{gone}last heard {ago}, expected every {every}")
+    if seen.problem:
+        return Judgement("attention", seen.problem)
+    return Judgement("fine", f"reports every {format.every(seen.every_ms)}")
+
+
+def is_stale(at_ms: int, interval_ms: int, now_ms: int) -> bool:
+    """Whether a value of ``at_ms`` is too old to be shown without its age."""
+    return now_ms - at_ms > STALE_AFTER * interval_ms + GRACE_MS
+
+
+def worst(problems: Sequence[tuple[str, str]]) -> str:
+    """The sentence that asks for somebody, of (severity, sentence) pairs; a notice asks nobody."""
+    for severity in ("fail", "warn"):
+        for each, sentence in problems:
+            if each == severity:
+                return sentence
+    return ""

@@ -1,0 +1,147 @@
+// The live stream (server-sent events): text changes in place, nothing moves.
+//
+// The hub begins each connection with the full state, so nothing is remembered between two. The
+// stream is closed while the page is hidden: browsers allow six connections per hub, tabs share them.
+
+import { refreshAges } from "./ages.js";
+import { SPACE, value as words } from "./format.js";
+import { notify } from "./notice.js";
+import { learnNow, localTime, now, setTime } from "./times.js";
+
+const SHOWN_AFTER_MS = 1500;
+const AGAIN_AFTER_MS = 5000;
+
+let source = null;
+let address = "";
+let lostAtMs = null;
+let again = null;
+let showing = null;
+
+export function startLive() {
+  const wanted = addressOf(document.querySelector("[data-live]"));
+  if (wanted === address && source) return;
+  close();
+  address = wanted;
+  if (address && !document.hidden) open();
+}
+
+function addressOf(page) {
+  if (!page) return "";
+  const query = new URLSearchParams();
+  const boards = new Set([page, ...page.querySelectorAll("[data-board]")].map((each) => each.dataset.board));
+  for (const board of boards) if (board) query.append("board", board);
+  if (page.dataset.live === "fleet") {
+    const sensors = new Set([...page.querySelectorAll(".figure")].map((each) => each.dataset.sensor));
+    for (const sensor of sensors) query.append("sensor", sensor);
+    query.append("counts", "1");
+  }
+  return `/api/v1/live?${query}`;
+}
+
+function open() {
+  source = new EventSource(address);
+  source.addEventListener("open", found);
+  source.addEventListener("error", lost);
+  source.addEventListener("hub", (event) => hubChanged(JSON.parse(event.data)));
+  source.addEventListener("board", (event) => boardChanged(JSON.parse(event.data)));
+}
+
+function close() {
+  source?.close();
+  source = null;
+  clearTimeout(again);
+}
+
+function found() {
+  clearTimeout(showing);
+  lostAtMs = null;
+  notify("stream", "");
+}
+
+function lost() {
+  if (lostAtMs === null) {
+    lostAtMs = now();
+    // Leaving a page ends its stream too; that is nothing to speak of.
+    showing = setTimeout(sayLost, SHOWN_AFTER_MS);
+  }
+  // The browser tries again by itself, unless the hub answered with something else than a stream.
+  if (source?.readyState === EventSource.CLOSED) {
+    close();
+    again = setTimeout(reopen, AGAIN_AFTER_MS);
+  }
+}
+
+function sayLost() {
+  const since = localTime(lostAtMs, "clock");
+  notify("stream", `Not connected to the hub since ${since}. Reconnecting; what you see is from then.`);
+}
+
+async function reopen() {
+  try {
+    const answer = await fetch("/api/v1/me");
+    if (answer.status === 401) return notify("stream", "You are logged out. Reload the page to log in again.");
+  } catch {
+    // The hub cannot be reached: the stream will find out by itself when it can.
+  }
+  if (!document.hidden && !source) open();
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) close();
+  else if (address && !source) open();
+});
+
+function hubChanged({ now_ms: nowMs, counts }) {
+  learnNow(nowMs);
+  const page = document.querySelector('[data-live="fleet"]');
+  if (!page || !counts) return;
+  const before = Number(page.dataset.boards);
+  if (before === 0 && counts.boards > 0) return location.reload();
+  for (const [key, count] of Object.entries(counts)) {
+    const shown = page.querySelector(`[data-count="${key}"]`);
+    if (!shown) continue;
+    if (shown.textContent !== String(count)) shown.textContent = count;
+    shown.parentElement.classList.toggle("some", count > 0);
+  }
+  // New boards wait behind a link: a row that appears would push away what somebody is about to press.
+  const fresh = page.querySelector("[data-fresh]");
+  if (!fresh) return;
+  fresh.hidden = counts.boards <= before;
+  fresh.firstElementChild.textContent = `${counts.boards - before} new`;
+}
+
+function boardChanged(change) {
+  for (const board of document.querySelectorAll(`[data-board="${CSS.escape(change.board)}"][data-every-ms]`)) {
+    if (change.heard_ms !== null) board.dataset.heardMs = change.heard_ms;
+    board.dataset.presence = change.presence;
+    board.dataset.everyMs = change.every_ms;
+    board.dataset.problem = change.problem;
+    for (const time of board.querySelectorAll("[data-board-age]")) {
+      if (change.heard_ms !== null) setTime(time, change.heard_ms);
+    }
+    for (const figure of board.querySelectorAll(".figure")) {
+      const found = change.values[figure.dataset.sensor];
+      if (found) setFigure(figure, ...found);
+    }
+  }
+  refreshAges();
+  document.dispatchEvent(new CustomEvent("lichen:values", { detail: change }));
+}
+
+function setFigure(figure, value, atMs) {
+  figure.dataset.atMs = atMs;
+  const text = words(value, figure.dataset.unit);
+  const [number, ...unit] = text.split(SPACE);
+  const shown = figure.querySelector("[data-number]");
+  if (shown && unit.length <= 1) {
+    shown.textContent = number;
+    figure.querySelector("[data-unit-text]").textContent = unit[0] ?? "";
+  } else if (shown) {
+    shown.textContent = text;
+    figure.querySelector("[data-unit-text]").textContent = "";
+  } else if (figure.textContent !== text) {
+    figure.textContent = text;
+  }
+  const meter = figure.nextElementSibling;
+  if (meter instanceof HTMLMeterElement) meter.value = value ?? 0;
+}
