@@ -47,6 +47,7 @@ ROOMS: dict[str, tuple[set[str], str]] = {
         AGENT | {"agent.identity", "agent.outbox", "agent.window", "agent.reports", "agent.inbox"},
         LEAF,
     ),
+    "agent.about": (AGENT, LEAF),
     "agent.status": (AGENT, LEAF),
     "agent.sensors": (AGENT, LEAF),
     "agent.app": ({"agent"}, "the agent runs on a board: it never imports the hub"),
