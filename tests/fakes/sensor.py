@@ -7,21 +7,23 @@ It passes the contract of the real kinds (tests/contract/test_sensors.py).
     sampler = Sampler([world.configure("room")], load=world.load, ...)
     world.says["room"] = Refused("unplugged")       # fails when it is asked
     world.says["room"] = HANGS                      # never answers
+    world.says["room"] = read_slowly                # an async function that gives the value
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from agent.sensors.driver import Channel, Environment, SensorConfig
 from agent.wire.errors import LichenError, Refused
 
 HANGS = "hangs"
+Said: TypeAlias = float | str | Exception | Callable[[], Awaitable[float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +41,15 @@ class Options(SensorConfig):
 class FakeSensors:
     """The kind, and the world that its sensors look at.
 
-    ``says``: by channel a value, a LichenError, any other exception (a fault of the driver), or
-    HANGS.  A channel that is not in it is not there.  ``asked`` counts reads, ``open`` holds the
-    sensors opened and not closed.
+    ``says``: by channel what is said there; a channel that is not in it is not there.  One channel
+    of several that refuses fails alone.  ``asked`` counts reads, ``opened`` holds the sensors that
+    were opened and not closed.
     """
 
     Options = Options
 
     def __init__(self) -> None:
-        self.says: dict[str, float | Exception | str] = {}
+        self.says: dict[str, Said] = {}
         self.asked: Counter[str] = Counter()
         self.opened: set[str] = set()
 
@@ -75,16 +77,26 @@ class FakeSensor:
 
     async def read(self) -> Mapping[str, float | LichenError]:
         self._world.asked[self._options.name] += 1
-        return {channel.name: await self._value(channel.name) for channel in self._options.list_channels()}
+        if not self._options.channels:
+            return {self._options.name: await self._value(self._options.name)}
+        answers: dict[str, float | LichenError] = {}
+        for channel in self._options.list_channels():
+            try:
+                answers[channel.name] = await self._value(channel.name)
+            except LichenError as error:
+                answers[channel.name] = error
+        return answers
 
     async def close(self) -> None:
         self._world.opened.discard(self._options.name)
 
     async def _value(self, name: str) -> float:
         said = self._world.says.get(name, Refused(f"{name}: not there", code="not-found"))
-        if isinstance(said, str):
+        if said == HANGS:
             await asyncio.Event().wait()
         if isinstance(said, Exception):
             raise said
+        if callable(said):
+            return await said()
         assert not isinstance(said, str)
         return said

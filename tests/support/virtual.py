@@ -1,0 +1,86 @@
+"""Time that passes only while everybody waits: hours of it in milliseconds, the same every run.
+
+    @virtual
+    async def test_a_day_passes() -> None:
+        clock = virtual_clock()
+        await asyncio.sleep(86_400)
+        assert clock.mono_ms() == 86_400_000
+
+The event loop is asyncio's own but for its selector, which instead of waiting for a timer sets
+the time to it.  Threads and sockets are not for such tests: nobody waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import selectors
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from agent.clock import Clock
+from agent.wire.messages import ClockState
+
+BOOT = "b" * 32
+WALL_MS = 1_700_000_000_000
+"""What the wall clock says at the start."""
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop that begins at second 0.  ``wakeups`` counts how often it waited for a timer."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.wakeups = 0
+        super().__init__(_Selector(self))
+
+    def time(self) -> float:
+        return self.now_s
+
+
+class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type,misc]
+    def __init__(self, loop: VirtualLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        ready: list[Any] = super().select(0)
+        if ready or timeout == 0:
+            return ready
+        if timeout is None:
+            raise RuntimeError("everybody waits, and nobody for a timer")
+        self._loop.now_s += timeout
+        self._loop.wakeups += 1
+        return []
+
+
+def virtual(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run a test, or whatever else, on a loop of virtual time."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **keys: Any) -> None:
+        async def main() -> None:
+            await test(*args, **keys)
+
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            runner.run(main())
+
+    return run
+
+
+def virtual_clock(
+    *, start_ms: int = 0, wall_ms: int = WALL_MS, state: Callable[[], ClockState] = lambda: "synced"
+) -> Clock:
+    """A clock on the running loop's time; ``start_ms`` and ``wall_ms`` are what it says at second 0."""
+    loop = asyncio.get_running_loop()
+
+    def elapsed_ms() -> int:
+        # A timer of 0.1 s must not read as 99 ms because of the float's last digit.
+        return int(loop.time() * 1000 + 1e-3)
+
+    return Clock(
+        boot=BOOT,
+        mono_ms=lambda: start_ms + elapsed_ms(),
+        wall_ms=lambda: wall_ms + elapsed_ms(),
+        state=state,
+    )
