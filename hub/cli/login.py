@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ssl
+from typing import TextIO
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
@@ -21,7 +22,7 @@ MAX_CA = 16 * 1024
 @click.option("--name", default="admin", show_default=True, help="The admin to log in as.")
 @click.option("--password-file", type=click.File("r"), help="Read the password from a file, '-' for stdin.")
 @click.option("--ca-sha256", default="", help="Fingerprint of the hub's own authority; else you are asked.")
-def login(url: str, name: str, password_file: click.utils.LazyFile | None, ca_sha256: str) -> None:
+def login(url: str, name: str, password_file: TextIO | None, ca_sha256: str) -> None:
     """Log in to the hub at URL, which may be a one-time login link.
 
     \b

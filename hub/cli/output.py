@@ -48,7 +48,7 @@ def age(then_ms: int | None, now_ms: int) -> str:
     if then_ms is None:
         return "never"
     left = max(0, now_ms - then_ms) // 1000
-    words = []
+    words: list[str] = []
     for unit, seconds in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
         amount, left = divmod(left, seconds)
         if amount or words:

@@ -90,7 +90,7 @@ def run() -> None:
         sys.exit(130)
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; nothing more may be written at exit either.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         sys.exit(0)
 
 

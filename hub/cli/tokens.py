@@ -18,7 +18,7 @@ from hub.cli.root import asks_hub, json_option
 SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[int]):
     """Seconds, typed as a number with a unit: 90s, 15m, 6h, 7d."""
 
     name = "duration"
@@ -33,7 +33,7 @@ class Duration(click.ParamType):
         return int(number) * SECONDS[unit]
 
 
-class Label(click.ParamType):
+class Label(click.ParamType[tuple[str, str]]):
     """One label, typed as KEY=VALUE."""
 
     name = "key=value"
