@@ -13,10 +13,11 @@ connection to the broker; the picture of the newest values (`Latest`) is told af
 3.  An ack goes out after the commit.  It is retained, so a board that comes back finds where it
     stands.  It goes at QoS 0: one that is lost costs a resend by the board, which is answered
     again, while a thousand PUBACKs a second would be waited for by every board.
-4.  Roll-ups and latest values come together in memory and are written every ``fold_every_s``
-    with a transaction, and with the id of the last batch that they contain.  `recover` makes
-    them again from the batches behind that id, so a kill at any moment loses nothing and counts
-    nothing twice.  When a transaction did not end well, memory is not trusted: `recover` first.
+4.  Roll-ups and latest values come together in memory and are written every ``fold_every_s``,
+    or ``MOST_UNFOLDED`` batches, with a transaction, and with the id of the last batch that they
+    contain.  `recover` makes them again from the batches behind that id, so a kill at any moment
+    loses nothing and counts nothing twice.  When a transaction did not end well, memory is not
+    trusted: `recover` first.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ MOST_WAITING = 8192
 """Messages read but not committed; with more than these the broker is not read either."""
 MOST_AT_ONCE = 1024
 """Messages in one transaction, so that other writers get their turn."""
+MOST_UNFOLDED = 30_000
+"""Batches whose roll-ups are only in memory: `recover` folds them again in some seconds."""
 
 
 class Ingest:
@@ -57,7 +60,7 @@ class Ingest:
         now_ms: Callable[[], int],
         *,
         commit_every_ms: int = 100,
-        fold_every_s: float = 15.0,
+        fold_every_s: float = 60.0,
         repeat_every_ms: int = 10_000,
     ) -> None:
         self._store = store
@@ -70,6 +73,7 @@ class Ingest:
         self._fold = Fold()
         self._fold_due_s = 0.0  # by the loop's clock
         self._last_id = 0  # of the batches that are committed, and so are in the fold or were
+        self._folded_id = 0  # of those whose roll-ups are in the store
         self._sound = False  # whether fold and Latest hold what the database says
         self._waiting: list[Arrival] = []
         self._bell = asyncio.Event()  # something waits, or nothing more will come
@@ -89,7 +93,7 @@ class Ingest:
             return
         self._fold = Fold()
         async with self._store.read() as tx:
-            self._last_id = await read_fact(tx, "fold")
+            self._last_id = self._folded_id = await read_fact(tx, "fold")
         async for id, row in batches.batches_after(self._store, self._last_id):
             self._show(row.board, blocks_of(row.payload, row.content_type), row.skip, row.received_ms)
             self._last_id = id
@@ -164,7 +168,8 @@ class Ingest:
             pass
 
     async def _commit_arrivals(self, session: Session, arrivals: Sequence[Arrival]) -> None:
-        due = asyncio.get_running_loop().time() >= self._fold_due_s
+        late = asyncio.get_running_loop().time() >= self._fold_due_s
+        due = late or self._last_id - self._folded_id >= MOST_UNFOLDED
         if not arrivals and not due:
             return
         commit = await self._try(arrivals, fold=due)
@@ -201,6 +206,7 @@ class Ingest:
             await commit.apply(tx, arrivals, known)
             last_id = await batches.last_id(tx)
         if fold:
+            self._folded_id = self._last_id
             self._fold = Fold()
             self._fold_due_s = asyncio.get_running_loop().time() + self._fold_every_s
         self._last_id = max(last_id, self._last_id)

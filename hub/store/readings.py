@@ -99,8 +99,8 @@ async def read_range(
     """At most ``points`` points of one sensor with ``from_ms <= time < to_ms``, by time.
 
     Single readings where that is affordable, merged into steps where there are too many;
-    else roll-ups of 15 minutes, or merged into wider steps.  Roll-ups lag up to a quarter of
-    a minute behind.  A step is aligned to its own length, so the first may begin before
+    else roll-ups of 15 minutes, or merged into wider steps.  Roll-ups lag up to a minute
+    behind.  A step is aligned to its own length, so the first may begin before
     ``from_ms``.  Values that a sensor could not tell are left out.  Raises Refused: "not-found"
     for a sensor that the board never had, "invalid" for an empty range.
     """
