@@ -5,16 +5,23 @@ It can lie: every field of a request and of its proof can be replaced.
 
 from __future__ import annotations
 
+import json
+import ssl
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import aiohttp
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from agent.base import broker
 from agent.wire import note, seal
+from agent.wire.decode import decode
 from agent.wire.messages import JoinFile, JoinProof, JoinRequest, compose
+from agent.wire.plain import plain
 from hub.store.secrets import fingerprint
+from support.lab import Lab
 
 
 @dataclass
@@ -69,3 +76,35 @@ def csr_pem(key: Any, common_name: str = "somebody") -> str:
         hashes.SHA256() if isinstance(key, ec.EllipticCurvePrivateKey) or hasattr(key, "key_size") else None
     )
     return request.sign(key, algorithm).public_bytes(serialization.Encoding.PEM).decode()
+
+
+# --- with a running hub -------------------------------------------------------------------------------
+
+
+async def join(lab: Lab, body: object) -> tuple[int, dict[str, Any]]:
+    """Post to /join as a board does, with the hub's own authority; returns status and JSON."""
+    context = ssl.create_default_context(cafile=lab.hub_dir / "ca" / "ca.pem")
+    url = f"https://127.0.0.1:{lab.board_port}/join"
+    data = body if isinstance(body, bytes) else json.dumps(plain(body)).encode()
+    headers = {"Content-Type": "application/json"}
+    async with (
+        aiohttp.ClientSession(headers=headers) as http,
+        http.post(url, data=data, ssl=context) as response,
+    ):
+        return response.status, await response.json(content_type=None)
+
+
+async def join_file(lab: Lab, **options: Any) -> JoinFile:
+    """A new token from the hub's API, as the file that goes onto a card."""
+    return decode(JoinFile, (await lab.new_token(**options))["join_file"])
+
+
+def address(lab: Lab, applicant: Applicant, certificate_pem: str) -> broker.Address:
+    """Where the hub's broker is, with a client certificate."""
+    chain = lab.dir / f"{applicant.board}.pem"
+    chain.write_bytes(certificate_pem.encode() + applicant.tls_key_pem)
+    context = ssl.create_default_context(cafile=lab.hub_dir / "ca" / "ca.pem")
+    context.load_cert_chain(chain)
+    return broker.Address(
+        client_id=applicant.board, host="127.0.0.1", port=lab.mqtt_port, tls=context, timeout_s=5
+    )
