@@ -147,6 +147,17 @@ def open_identity(directory: Path) -> Identity:
     return Identity(directory, log_key, seal_key)
 
 
+def recognise(directory: Path) -> tuple[Membership, HubDocument] | None:
+    """Who this board is and its hub, without making anything; None before it has joined.
+
+    Raises Corrupt, ConfigError.
+    """
+    if not (directory / "board.toml").exists():
+        return None
+    hub_key = note.Verifier.parse(_read(directory / "hub.key").strip())
+    return read_membership(directory / "board.toml"), read_document(_read(directory / "hub.note"), hub_key)
+
+
 def _log_key(directory: Path) -> note.Signer:
     path = directory / "log.key"
     if not path.exists():

@@ -49,6 +49,44 @@ TIMEOUT_S = 15
 HINT = "write it again as `lichen token new` printed it: hub_url, hub_key, ca_sha256 and token"
 
 
+async def follow(
+    identity: Identity,
+    path: Path,
+    clock: Callable[[], ClockState],
+    *,
+    low_s: float = 1.0,
+    high_s: float = 300.0,
+) -> Membership:
+    """Do what the join file at ``path`` says, once.
+
+    A board that has joined already joins again if the token is a new one (the hub has moved, or
+    it is another hub); if that fails it stays what it is, since a bad file on a boot partition must
+    not take a working board off the net.  Raises what `join` raises for a board that has not.
+    """
+    known = _membership(identity)
+    if known is None:
+        return await join(identity, path, clock, low_s=low_s, high_s=high_s)
+    try:
+        file = read_join_file(path)
+        if token_hash(file.token) != known.token_sha256:
+            known = await asyncio.to_thread(attempt, identity, file, clock())
+            log.info("board joined again", extra={"board": known.board, "hub": file.hub_url})
+    except LichenError as error:
+        log.error("join file not followed", extra={"path": str(path), "error": str(error)})
+    else:
+        remove(path)
+    return known
+
+
+def _membership(identity: Identity) -> Membership | None:
+    """What the board joined as, if all of that is there: a cut in joining again may have mixed it."""
+    try:
+        identity.document()
+        return identity.membership()
+    except LichenError:
+        return None
+
+
 async def join(
     identity: Identity,
     path: Path,

@@ -63,11 +63,13 @@ BLOCK_READINGS = 512
 class Outbox:
     """The shelf of readings, and the bell that says that something lies there.
 
+    ``bell`` is the link's; ``committed`` rings with it for whoever shows how much is held.
     ``stream`` is the id under which this process numbers.
     """
 
     def __init__(self, database: Database, *, boot: str, max_bytes: int) -> None:
         self.bell = asyncio.Event()
+        self.committed = asyncio.Event()
         self.stream = new_stream()
         self._database = database
         self._boot = boot
@@ -102,6 +104,7 @@ class Outbox:
 
         await self._do(store, spent=len(readings))
         self.bell.set()
+        self.committed.set()
 
     async def take(self, after: Cursor, *, max_bytes: int = 16384, max_blocks: int = 64) -> Parcel | None:
         """The next blocks of one stream behind ``after``, oldest first; None when there are none.
@@ -162,3 +165,14 @@ class Outbox:
 def new_stream() -> str:
     """A stream id that nobody has used: 80 random bits in 16 characters."""
     return base64.b32encode(secrets.token_bytes(10)).decode().lower()
+
+
+async def peek(path: Path, max_bytes: int) -> OutboxState:
+    """The state of an outbox file without changing it; nothing when there is no file.
+
+    Raises Corrupt, ConfigError.
+    """
+    if not path.exists():
+        return OutboxState(max_bytes=max_bytes)
+    async with Database.open(path, SCHEMA, version=VERSION, read_only=True) as database:
+        return await database.run(lambda connection: Shelf.load(connection).state(connection, max_bytes))

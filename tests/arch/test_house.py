@@ -44,12 +44,18 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "agent.reports": (AGENT | {"agent.outbox", "agent.window"}, LEAF),
     "agent.inbox": (AGENT | {"agent.identity", "agent.reports"}, LEAF),
     "agent.link": (
-        AGENT | {"agent.identity", "agent.outbox", "agent.window", "agent.reports", "agent.inbox"},
+        AGENT
+        | {"agent.identity", "agent.outbox", "agent.window", "agent.reports", "agent.inbox", "agent.status"},
         LEAF,
     ),
     "agent.about": (AGENT, LEAF),
     "agent.status": (AGENT, LEAF),
+    "agent.portrait": (
+        AGENT | {"agent.about", "agent.identity", "agent.outbox", "agent.sensors", "agent.status"},
+        "it shows the other parts, so it sees them; app.py alone joins them",
+    ),
     "agent.sensors": (AGENT, LEAF),
+    "agent.commands": ({"agent"}, "the agent runs on a board: it never imports the hub"),
     "agent.app": ({"agent"}, "the agent runs on a board: it never imports the hub"),
     "agent.__main__": ({"agent"}, "the agent runs on a board: it never imports the hub"),
     "hub.config": (CONTRACT, STACK),

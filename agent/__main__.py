@@ -1,0 +1,220 @@
+"""`lichen-agent`: run the agent, join a hub, and look at a board.
+
+Owns the command line of a board.  Each command imports only what it needs, so that looking at a
+board with little memory stays cheap; what the commands do is in `agent.app` and `agent.commands`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import agent
+from agent import config as configuration
+from agent.base import journal, process
+from agent.config import Config
+
+if TYPE_CHECKING:
+    Parsers = argparse._SubParsersAction[argparse.ArgumentParser]  # argparse has no public name for it
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main() -> int:
+    """Run one command; the exit status is that of `agent.wire.errors`."""
+    args = parser().parse_args()
+    command: Command = args.command
+    return command(args)
+
+
+# --- commands ----------------------------------------------------------------------------------
+
+
+def _run(args: argparse.Namespace) -> int:
+    from agent.app import Agent
+    from agent.clock import Clock
+
+    running: list[Agent] = []
+
+    async def run() -> None:
+        config = configuration.load(configuration.find(args.config))
+        journal.setup(config.log.level)
+        running.append(Agent(config, Clock.system()))
+        await running[0].run()
+
+    async def watch() -> None:
+        for each in running:
+            await each.watch()
+
+    return process.run(run, watch=watch)
+
+
+def _join(args: argparse.Namespace) -> int:
+    from agent import commands
+
+    journal.setup("warning")
+    return _once(args, lambda config: commands.join_now(config, args.file))
+
+
+def _status(args: argparse.Namespace) -> int:
+    from agent import commands
+
+    return _once(args, lambda config: commands.show_status(config, as_json=args.json))
+
+
+def _config_check(args: argparse.Namespace) -> int:
+    async def say(config: Config) -> None:
+        print(f"{configuration.find(args.config)} is good: {len(config.sensors)} sensors")
+
+    return _once(args, say)
+
+
+def _config_show(args: argparse.Namespace) -> int:
+    async def say(config: Config) -> None:
+        print(f"# {configuration.find(args.config)}\n{configuration.show(config)}".rstrip())
+
+    return _once(args, say)
+
+
+def _sensors_scan(args: argparse.Namespace) -> int:
+    from agent import commands
+
+    async def scan() -> None:
+        # Finding sensors is what comes before there is a configuration.
+        path = Path(args.config) if args.config else args.write or configuration.find()
+        config = configuration.load(path) if path.exists() else Config()
+        await commands.scan_sensors(config, write=args.write)
+
+    return process.run(scan)
+
+
+def _sensors_ls(args: argparse.Namespace) -> int:
+    from agent import commands
+
+    return _once(args, lambda config: commands.list_sensors(config, as_json=args.json))
+
+
+def _sensors_read(args: argparse.Namespace) -> int:
+    from agent import commands
+
+    return _once(args, lambda config: commands.read_sensors(config, args.name, as_json=args.json))
+
+
+def _once(args: argparse.Namespace, work: Callable[[Config], Awaitable[bool | None]]) -> int:
+    """Do ``work`` with the configuration; 1 when it says that not all is well."""
+    well: list[bool | None] = []
+
+    async def run() -> None:
+        well.append(await work(configuration.load(configuration.find(args.config))))
+
+    return process.run(run) or (1 if False in well else 0)
+
+
+# --- the command line --------------------------------------------------------------------------
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, from which the reference in docs is made too."""
+    top = argparse.ArgumentParser(
+        prog="lichen-agent",
+        description="The Lichen agent: reports this board's sensors and capacity to its hub.",
+        epilog="""examples:
+  lichen-agent join --file join.toml    join a hub with what `lichen token new` printed there
+  lichen-agent run                      sample and report, in the foreground
+  lichen-agent status                   what is wrong? works without network, and when it is stopped
+  lichen-agent sensors read             what do the sensors say right now?""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"lichen-agent {agent.__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_life(commands)
+    _add_config(commands.add_parser("config", help="check or show the configuration"))
+    _add_sensors(commands.add_parser("sensors", help="find, list and read sensors"))
+    return top
+
+
+def _add_life(commands: Parsers) -> None:
+    _add(
+        commands, "run", _run, "sample and report until stopped",
+        """examples:
+  lichen-agent run
+  lichen-agent run --config ./agent.toml
+
+Joins first when there is a join file, and waits for a hub that is not up yet.""",
+    )  # fmt: skip
+    join = _add(
+        commands, "join", _join, "join a hub with a join file",
+        """examples:
+  lichen-agent join                     with join.toml in the state directory, or on the boot partition
+  lichen-agent join --file join.toml
+
+The join file is removed when that is done: its token has been used.""",
+    )  # fmt: skip
+    join.add_argument("--file", type=Path, metavar="FILE", help="the join file, TOML or JSON")
+    status = _add(
+        commands, "status", _status, "say how the board is",
+        """examples:
+  lichen-agent status
+  lichen-agent status --json | jq .link
+
+Exits with 0 when all is well, with 1 when a person should look.""",
+    )  # fmt: skip
+    _add_json(status)
+
+
+def _add_config(config: argparse.ArgumentParser) -> None:
+    parts = config.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add(parts, "check", _config_check, "say whether the configuration is good, or what is wrong with it")
+    _add(parts, "show", _config_show, "print every key with its value")
+
+
+def _add_sensors(sensors: argparse.ArgumentParser) -> None:
+    parts = sensors.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    scan = _add(
+        parts, "scan", _sensors_scan, "find what this machine offers to measure",
+        """examples:
+  lichen-agent sensors scan                       print it as TOML
+  lichen-agent sensors scan --write agent.toml    add what the file does not have yet""",
+    )  # fmt: skip
+    scan.add_argument("--write", type=Path, metavar="FILE", help="the configuration file to add them to")
+    _add_json(_add(parts, "ls", _sensors_ls, "list the configured sensors"))
+    read = _add(
+        parts, "read", _sensors_read, "ask sensors once and print what they say",
+        """examples:
+  lichen-agent sensors read
+  lichen-agent sensors read cpu-temperature --json""",
+    )  # fmt: skip
+    read.add_argument("name", nargs="*", metavar="SENSOR", help="the sensor's name; all when left out")
+    _add_json(read)
+
+
+def _add(
+    parsers: Parsers, name: str, command: Command, help: str, examples: str = ""
+) -> argparse.ArgumentParser:
+    """A command with the option that all have."""
+    added = parsers.add_parser(
+        name,
+        help=help,
+        description=f"{help[0].upper()}{help[1:]}.",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    added.add_argument(
+        "--config",
+        metavar="FILE",
+        help="the configuration; if left out: $LICHEN_AGENT_CONFIG, .run/agent/agent.toml here or above,"
+        " /etc/lichen/agent.toml",
+    )
+    added.set_defaults(command=command)
+    return added
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

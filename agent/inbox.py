@@ -1,0 +1,130 @@
+"""What the hub says: nothing of it is believed before its signature is verified.
+
+`agent.link` makes one per session and feeds it from the broker, which may be anybody: TLS proves
+whose machine it is, the signature whose word.  Acknowledgements alone are not signed; a false
+one costs readings, which whoever holds the broker can withhold anyway.
+
+- ``down/ack`` (not signed): the outbox deletes what is covered.
+- ``down/hub``, signed by the root key from the join file: a higher number replaces the document;
+  another address or authority ends the session, and the next one goes there.
+- ``down/command``, signed by the command key that the document names: done once, and answered,
+  in the session whose nonce it names and in no other.
+
+Other topics under ``down/`` belong to a newer hub, and are passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from agent.base.broker import Message
+from agent.clock import Clock
+from agent.identity import Identity
+from agent.reports import Publish, Reports
+from agent.wire import note, topics
+from agent.wire.decode import decode_json
+from agent.wire.envelope import MAX_INFLATED, unpack
+from agent.wire.errors import Corrupt, LinkDown, Refused
+from agent.wire.messages import Ack, Command, HubDocument, Reply, read_text
+from agent.wire.plain import dumps
+
+log = logging.getLogger(__name__)
+
+REMEMBERED = 256
+"""Ids of commands whose second arrival does nothing."""
+
+
+class Inbox:
+    """The listening half of a session whose birth had ``nonce``; ``tell`` is called after each ack."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        document: HubDocument,
+        nonce: str,
+        clock: Clock,
+        *,
+        reports: Reports,
+        publish: Publish,
+        tell: Callable[[], None],
+    ) -> None:
+        self._identity = identity
+        self._document = document
+        self._nonce = nonce
+        self._clock = clock
+        self._reports = reports
+        self._publish = publish
+        self._tell = tell
+        self._done: deque[str] = deque(maxlen=REMEMBERED)
+        self._complaint = ""
+
+    async def read(self, messages: AsyncIterator[Message]) -> None:
+        """Take messages until the link ends.  Raises LinkDown."""
+        async for message in messages:
+            try:
+                await self._receive(message)
+            except (Refused, Corrupt) as error:
+                if self._complaint != (complaint := f"{message.topic}: {error}"):
+                    self._complaint = complaint
+                    log.warning("message not believed", extra={"topic": message.topic, "error": str(error)})
+
+    async def _receive(self, message: Message) -> None:
+        topic = topics.parse(message.topic)
+        if topic.board != self._identity.board or topic.direction != "down":
+            raise Refused(f"{message.topic} is not for this board")
+        if not message.payload:
+            return  # a retained message was cleared
+        payload = unpack(message.payload, message.content_type)
+        match topic.leaf:
+            case "ack":
+                ack = decode_json(Ack, payload, max_bytes=MAX_INFLATED)
+                await self._reports.acknowledge(ack, retained=message.retain)
+                self._tell()
+            case "hub":
+                await self._take_document(payload.decode(errors="replace"))
+            case "command":
+                await self._obey(payload)
+
+    async def _take_document(self, hub_note: str) -> None:
+        """Keep a newer hub document.  Raises LinkDown when it says that the hub has moved."""
+        document = await asyncio.to_thread(self._identity.replace_document, hub_note)
+        if document is None:
+            return
+        before, self._document = self._document, document
+        log.info("hub document replaced", extra={"number": document.number, "hub": document.hub})
+        if _place(document) != _place(before):
+            raise LinkDown(f"the hub has moved to {document.mqtt_host}:{document.mqtt_port}", code="moved")
+
+    async def _obey(self, payload: bytes) -> None:
+        key = note.Verifier.parse(self._document.keys.command)
+        command = read_text("command", Command, note.open_note(payload, key))
+        if command.board != self._identity.board:
+            raise Refused(f"the command {command.id} is for board {command.board[:64]!r}")
+        if command.id in self._done:
+            return
+        self._done.append(command.id)
+        reply = self._answer(command)
+        log.info(
+            "command answered", extra={"command": command.name, "id": command.id, "status": reply.status}
+        )
+        topic = topics.up(self._identity.board, "reply", command.id)
+        await self._publish(Message(topic, dumps(reply), content_type="application/json"))
+
+    def _answer(self, command: Command) -> Reply:
+        if command.nonce != self._nonce:
+            # It waited in a queue: what was meant then may be wrong now.
+            return Reply(command.id, "refused", error="the command was for an earlier session of this board")
+        match command.name:
+            case "ping":
+                return Reply(command.id, "done", {"at_ms": self._clock.wall_ms(), "boot": self._clock.boot})
+            case _:
+                return Reply(command.id, "refused", error=f"this board knows no command {command.name!r}")
+
+
+def _place(document: HubDocument) -> tuple[Any, ...]:
+    """Where a hub is and how it is known: what a connection was made by."""
+    return document.mqtt_host, document.mqtt_port, document.ca_pem

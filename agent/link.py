@@ -1,0 +1,248 @@
+"""The board's connection to its hub: says that the board is there, and comes back when it breaks.
+
+`agent.app` runs it for as long as the process lives.  Failure is normal here: the link tries
+again with back-off, and never ends by itself.  It keeps nothing that may not be lost: what is
+to be sent lies in the outbox, and leaves it only by the hub's acknowledgement, never by the
+broker's.
+
+A session: connect, with a will that says "offline"; subscribe to what the hub says; presence
+and about, retained; then, until the link breaks,
+
+- `agent.inbox` reads,
+- `agent.reports` sends readings,
+- and about is said again when something in it has changed, at most once a minute.
+
+Nothing polls: a quiet board wakes for a report, its two answers, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Literal
+
+import agent
+from agent.base.broker import Address, Connect, Message, Session, backoff_s
+from agent.clock import Clock
+from agent.config import Config
+from agent.identity import Identity
+from agent.inbox import Inbox
+from agent.outbox import Outbox
+from agent.reports import Reports
+from agent.status import LinkState
+from agent.window import Window
+from agent.wire import topics
+from agent.wire.envelope import pack
+from agent.wire.errors import LichenError, LinkDown, Refused
+from agent.wire.messages import About, HubDocument, OutboxState, Presence
+from agent.wire.plain import dumps
+
+log = logging.getLogger(__name__)
+
+ABOUT_EVERY_S = 60.0
+FAREWELL_S = 0.8
+"""How long a stop may take to say goodbye."""
+STEADY_S = 30.0
+"""A session that lived so long was a good one: after it the back-off starts anew."""
+WILL_DELAY_S = 60
+"""Who is back within this time was never gone for anybody else."""
+MAX_INBOUND = 64
+
+Online = Literal["online", "offline"]
+
+
+class Link:
+    """The link of one board.
+
+    ``describe`` makes the about message; ring ``changed`` when it may say something else.
+    ``tell`` is called whenever ``state`` has changed, and after each acknowledgement.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        outbox: Outbox,
+        config: Config,
+        clock: Clock,
+        *,
+        connect: Connect,
+        describe: Callable[[], Awaitable[About]],
+        tell: Callable[[LinkState], None],
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.changed = asyncio.Event()
+        self.state = LinkState("connecting", clock.wall_ms())
+        self._identity = identity
+        self._outbox = outbox
+        self._config = config
+        self._clock = clock
+        self._connect = connect
+        self._describe = describe
+        self._tell = tell
+        self._draw = draw
+        self._refused: dict[str, str] = {}
+
+    async def run(self) -> None:
+        """Keep the link up until cancelled.  Raises Corrupt or ConfigError for a damaged identity."""
+        settings, attempts = self._config.link, 0
+        while True:
+            began_s = _now_s()
+            try:
+                await self._hold_session()
+            except (LinkDown, Refused) as error:
+                if _is_stopping():
+                    raise asyncio.CancelledError from error  # told to stop while the link broke
+                if _now_s() - began_s >= STEADY_S:
+                    attempts = 0
+                self._lost(error, attempts + 1)
+            low_s, high_s = settings.backoff_low_s, settings.backoff_high_s
+            await asyncio.sleep(backoff_s(attempts, low_s=low_s, high_s=high_s, draw=self._draw))
+            attempts += 1
+
+    async def _hold_session(self) -> None:
+        """One connection, until it ends.  Raises LinkDown, Refused."""
+        document = self._identity.document()
+        nonce = secrets.token_hex(8)
+        address = self._address(document, nonce)
+        self._set(broker=str(address))
+        async with self._connect(address) as session:
+            try:
+                await self._converse(session, document, nonce)
+            except asyncio.CancelledError:
+                with contextlib.suppress(TimeoutError, LinkDown, Refused):
+                    async with asyncio.timeout(FAREWELL_S):
+                        await session.publish(self._presence("offline", nonce))
+                raise
+
+    async def _converse(self, session: Session, document: HubDocument, nonce: str) -> None:
+        async def publish(message: Message) -> bool:
+            return await self._publish(session, message)
+
+        settings, every = self._config.link, self._config.report
+        reports = Reports(
+            self._outbox,
+            Window(size=settings.window, resend_s=settings.resend_s, high_s=settings.backoff_high_s),
+            topic=topics.up(self._identity.board, "readings"),
+            publish=publish,
+            hold_s=every.every_s if every.commit_every_s < every.every_s else 0,
+        )
+        inbox = Inbox(
+            self._identity, document, nonce, self._clock, reports=reports, publish=publish, tell=self._heard
+        )
+        await session.subscribe(topics.down_all(self._identity.board))
+        await session.publish(self._presence("online", nonce))
+        about = await self._describe()
+        await publish(self._up("about", about))
+        self._found()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(inbox.read(session.messages()), name="link inbox")
+                group.create_task(reports.run(group), name="link reports")
+                group.create_task(self._keep_described(publish, about), name="link about")
+        except BaseExceptionGroup as failures:
+            expected, unexpected = failures.split((LinkDown, Refused))
+            if unexpected is not None:
+                raise
+            raise _first(expected) from None
+
+    async def _keep_described(self, publish: Callable[[Message], Awaitable[bool]], said: About) -> None:
+        """Say what has changed about the board, at once after a quiet minute."""
+        while True:
+            await self.changed.wait()
+            self.changed.clear()
+            about = await self._describe()
+            if _lasting(about) != _lasting(said):
+                said = about
+                await publish(self._up("about", about))
+                await asyncio.sleep(ABOUT_EVERY_S)
+
+    async def _publish(self, session: Session, message: Message) -> bool:
+        """Send a message; a refusal is noted for its topic until one is taken again."""
+        try:
+            await session.publish(message)
+        except Refused as error:
+            if message.topic not in self._refused:
+                log.warning("message refused", extra={"topic": message.topic, "error": str(error)})
+            self._refused[message.topic] = str(error)
+            self._set(refused=str(error))
+            return False
+        if self._refused.pop(message.topic, None) is not None:
+            log.info("message accepted again", extra={"topic": message.topic})
+            self._set(refused=next(iter(self._refused.values()), ""))
+        return True
+
+    # --- what is said
+
+    def _address(self, document: HubDocument, nonce: str) -> Address:
+        board = self._identity.board
+        return Address(
+            client_id=board,
+            host=document.mqtt_host,
+            port=document.mqtt_port,
+            tls=self._identity.tls(document.ca_pem, self._clock.state()),
+            username=board,
+            keepalive_s=self._config.link.keepalive_s,
+            # A will waits only as long as its session lives (MQTT 5.0, section 3.1.3.2.2).
+            clean_start=False,
+            session_expiry_s=WILL_DELAY_S,
+            will=self._presence("offline", nonce),
+            will_delay_s=WILL_DELAY_S,
+            max_inbound=MAX_INBOUND,
+        )
+
+    def _presence(self, state: Online, nonce: str) -> Message:
+        presence = Presence(state, nonce, self._clock.boot, self._clock.wall_ms(), agent.__version__)
+        return self._up("presence", presence)
+
+    def _up(self, leaf: str, message: object) -> Message:
+        payload, content_type = pack(dumps(message))
+        return Message(topics.up(self._identity.board, leaf), payload, retain=True, content_type=content_type)
+
+    # --- how it is
+
+    def _set(self, **changes: object) -> None:
+        self.state = replace(self.state, **changes)  # type: ignore[arg-type]
+        self._tell(self.state)
+
+    def _found(self) -> None:
+        log.info("link is up", extra={"broker": self.state.broker})
+        self._set(state="online", since_ms=self._clock.wall_ms(), error="", hint="", attempts=0)
+
+    def _lost(self, error: LichenError, attempts: int) -> None:
+        since_ms = self.state.since_ms if self.state.state == "offline" else self._clock.wall_ms()
+        if self.state.error != str(error):
+            log.warning("link is down", extra={"broker": self.state.broker, "error": str(error)})
+        self._set(state="offline", since_ms=since_ms, error=str(error), hint=error.hint, attempts=attempts)
+
+    def _heard(self) -> None:
+        """The hub acknowledged."""
+        self._set(acknowledged_ms=self._clock.wall_ms())
+
+
+def _lasting(about: About) -> About:
+    """An about without what changes all the time: of the outbox only what was lost is news."""
+    return replace(about, outbox=OutboxState(dropped=about.outbox.dropped))
+
+
+def _first(group: BaseExceptionGroup[LichenError] | None) -> LichenError:
+    """The first single error in a group."""
+    error: BaseException | None = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, LichenError)
+    return error
+
+
+def _is_stopping() -> bool:
+    """Whether this task was cancelled.  A group that fails at that moment does not tell."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,181 @@
+"""What a board says to whoever stands before it: the status file, and what it means in plain words.
+
+The running agent writes ``status.json`` into the runtime directory (memory, in production) when
+something has changed and after each report, and removes it when it stops.  `lichen-agent status`
+reads it.  Nothing here needs the network, the hub, or a running agent.
+
+Every time is by the wall clock of the board, which also tells the ages: both may be wrong
+together, but not against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from agent.base.files import write_file
+from agent.wire.decode import decode_json
+from agent.wire.errors import Refused
+from agent.wire.messages import ClockState, OutboxState, Problem
+from agent.wire.plain import dumps
+
+FILE = "status.json"
+MAX_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """How the link is.  Times by the wall clock; None: not since the agent started.
+
+    ``error`` is why it is not up, with its ``hint``; ``refused`` what the broker said to a
+    message that it does not take.
+    """
+
+    state: Literal["connecting", "online", "offline", "stopped"] = "stopped"
+    since_ms: int = 0
+    broker: str = ""
+    error: str = ""
+    hint: str = ""
+    refused: str = ""
+    attempts: int = 0
+    acknowledged_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SensorState:
+    """A channel, what it last said and when; ``error`` when it could not tell the last time."""
+
+    name: str
+    unit: str = ""
+    value: float | None = None
+    at_ms: int | None = None
+    interval_ms: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All of it.  ``board`` is empty before the first start, ``hub`` before joining."""
+
+    board: str = ""
+    name: str = ""
+    hub: str = ""
+    hub_url: str = ""
+    version: str = ""
+    running: bool = False
+    pid: int = 0
+    written_ms: int = 0
+    started_ms: int = 0
+    clock: ClockState = "unsynced"
+    link: LinkState = field(default_factory=LinkState)
+    outbox: OutboxState = field(default_factory=OutboxState)
+    sensors: tuple[SensorState, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def well(self) -> bool:
+        """Whether there is nothing that a person should look at."""
+        quiet = not (self.problems or self.link.refused or any(sensor.error for sensor in self.sensors))
+        return self.running and self.link.state == "online" and quiet
+
+
+def write_status(directory: Path, status: Status) -> None:
+    """Replace the status file.  Not synced: it need not outlive a power cut."""
+    write_file(directory / FILE, dumps(status), mode=0o644, sync=False)
+
+
+def remove_status(directory: Path) -> None:
+    """Remove the status file: nobody keeps it up to date any more."""
+    (directory / FILE).unlink(missing_ok=True)
+
+
+def read_status(directory: Path) -> Status | None:
+    """The status file, or None when there is none that can be read."""
+    try:
+        return decode_json(Status, (directory / FILE).read_bytes(), max_bytes=MAX_BYTES)
+    except (OSError, Refused):
+        return None
+
+
+# --- in plain words ----------------------------------------------------------------------------
+
+
+def describe(status: Status, now_ms: int) -> Iterator[str]:
+    """The status in lines for a technician."""
+    who = f"{status.name} ({status.board})" if status.name else status.board or "no identity yet"
+    yield f"board    {who}"
+    yield f"hub      {f'{status.hub}, {status.hub_url}' if status.hub_url else 'not joined'}"
+    if status.running:
+        since = span(now_ms - status.started_ms)
+        yield f"agent    version {status.version}, running for {since} as process {status.pid}"
+    else:
+        yield "agent    not running"
+    yield from _link(status, now_ms)
+    yield f"outbox   {_outbox(status.outbox, now_ms)}"
+    if status.running:
+        clock = "right" if status.clock == "synced" else "not set: times are corrected once it is"
+        yield f"clock    {clock}"
+    for sensor in status.sensors:
+        yield f"sensor   {sensor.name}: {_sensor(sensor, now_ms)}"
+    for problem in status.problems:
+        yield f"problem  {problem.sentence} {problem.hint}".rstrip()
+
+
+def _link(status: Status, now_ms: int) -> Iterator[str]:
+    link = status.link
+    if not status.running:
+        return
+    since = span(now_ms - link.since_ms)
+    match link.state:
+        case "online":
+            heard = link.acknowledged_ms
+            said = "has not answered yet" if heard is None else f"answered {span(now_ms - heard)} ago"
+            yield f"link     up for {since} with {link.broker}; the hub {said}"
+        case "offline":
+            yield f"link     down for {since}, {link.attempts} attempts: {link.error}"
+            yield f"         {link.hint or 'readings are kept until it is back'}"
+        case _:
+            yield f"link     connecting to {link.broker or 'the hub'} for {since}"
+    if link.refused:
+        yield f"         the broker refuses a message: {link.refused}"
+
+
+def _outbox(outbox: OutboxState, now_ms: int) -> str:
+    if not outbox.readings:
+        text = "empty: the hub has everything"
+    else:
+        text = f"{outbox.readings} readings wait for the hub ({_size(outbox.bytes)})"
+        if outbox.oldest_ms is not None:
+            text += f", the oldest for {span(now_ms - outbox.oldest_ms)}"
+    return text + (f"; {outbox.dropped} were dropped" if outbox.dropped else "")
+
+
+def _sensor(sensor: SensorState, now_ms: int) -> str:
+    if sensor.at_ms is None:
+        return sensor.error or "nothing yet"
+    value = "nothing" if sensor.value is None else f"{sensor.value:.6g} {sensor.unit}".rstrip()
+    text = f"{value}, {span(now_ms - sensor.at_ms)} ago"
+    return f"{sensor.error} (last: {text})" if sensor.error else text
+
+
+def span(ms: int) -> str:
+    """A duration in its two largest units.
+
+    >>> [span(ms) for ms in (-5, 900, 61_000, 11_520_000, 273_600_000)]
+    ['0 s', '0 s', '1 min 1 s', '3 h 12 min', '3 d 4 h']
+    """
+    seconds = max(0, ms) // 1000
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86_400
+    counts = [(days, "d"), (hours % 24, "h"), (minutes % 60, "min"), (seconds % 60, "s")]
+    first = next((at for at, (count, _) in enumerate(counts) if count), len(counts))
+    return " ".join(f"{count} {unit}" for count, unit in counts[first : first + 2] if count) or "0 s"
+
+
+def _size(count: int) -> str:
+    """Bytes for people."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 1000)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
