@@ -51,7 +51,6 @@ STEADY_S = 30.0
 """A session that lived so long was a good one: after it the back-off starts anew."""
 WILL_DELAY_S = 60
 """Who is back within this time was never gone for anybody else."""
-MAX_INBOUND = 64
 
 Online = Literal["online", "offline"]
 
@@ -192,7 +191,6 @@ class Link:
             session_expiry_s=WILL_DELAY_S,
             will=self._presence("offline", nonce),
             will_delay_s=WILL_DELAY_S,
-            max_inbound=MAX_INBOUND,
         )
 
     def _presence(self, state: Online, nonce: str) -> Message:

@@ -48,8 +48,7 @@ class Address:
     """Where a broker is and who we are to it; either ``unix`` or ``host`` and ``port``.
 
     ``will`` is published ``will_delay_s`` after the connection is lost.  ``session_expiry_s``
-    is how long the broker keeps our subscriptions and queue after that.  ``max_inbound`` bounds
-    the messages received but not yet taken: beyond it the socket is not read (0: no bound).
+    is how long the broker keeps our subscriptions and queue after that.
     ``timeout_s`` bounds connecting, and each publish and subscription.
     """
 
@@ -64,7 +63,6 @@ class Address:
     session_expiry_s: int = 0
     will: Message | None = None
     will_delay_s: int = 0
-    max_inbound: int = 0
     timeout_s: float = 10
 
     def __str__(self) -> str:
@@ -99,9 +97,9 @@ def connect(address: Address) -> AbstractAsyncContextManager[Session]:
     cannot be reached, and Refused when it says no (code "certificate" when it does not accept
     ours, else "forbidden").
     """
-    from agent.base.mqtt import Link
+    from agent.base.mqtt import open_session
 
-    return Link(address)
+    return open_session(address)
 
 
 def backoff_s(

@@ -1,308 +1,249 @@
-"""A broker `Session` over paho.
+"""A broker `Session` over aiomqtt.
 
-Called by `agent.base.broker.connect`.  paho does the protocol and nothing else: it is driven from
-the event loop by its public hooks (`loop_read`, `loop_write`, `loop_misc`).  Its own loop takes a
-thread, wakes every second, and uses select(), which fails silently from file number 1024 on.
+Called by `agent.base.broker.connect`.  aiomqtt connects, drives paho from the event loop and
+queues what arrives; `_Client` changes the habits of it that would cost readings or power.  It
+never reconnects, and raises nothing but the errors that `agent.base.broker` names.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import struct
-import threading
-from collections import deque
+import logging
+import socket
 from collections.abc import AsyncIterator
-from functools import partial
-from types import TracebackType
+from contextlib import asynccontextmanager
 from typing import Any
 
-from paho.mqtt import MQTTException
+import aiomqtt
 from paho.mqtt import client as mqtt
-from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from agent.base import dial, packets
+from agent.base import packets, reasons
 from agent.base.broker import Address, Message, Session
-from agent.base.packets import Client
 from agent.wire.errors import LichenError, LinkDown
 
 WINDOW = 64
-"""Publishes that may be on their way at once; more callers wait for their turn, in order."""
+"""Most publishes on their way at once; the others wait for their turn, in order."""
 GOODBYE_S = 0.5
-"""How long leaving waits for a socket to take the last bytes."""
-
-MALFORMED = (ValueError, IndexError, KeyError, struct.error, MQTTException)
-"""What paho's parser raises at bytes that are not MQTT."""
+"""How long leaving waits for the broker to take the last bytes."""
 
 
-class Link:
-    """A `Session` over paho; every method runs in the event loop's thread.
+@asynccontextmanager
+async def open_session(address: Address) -> AsyncIterator[Session]:
+    """A connection to a broker; errors as `agent.base.broker.connect` says."""
+    client = _Client(address)
+    await _enter(client)
+    try:
+        yield _Session(client)
+    except Exception:
+        # A failure, not a stop: without a goodbye the broker publishes our will.
+        client.hang_up()
+        raise
+    finally:
+        await _leave(client)
 
-    `_why` is None until the link has ended, then the reason for ever; whoever waits for
-    anything of the broker is woken by `_end` and raises it.
+
+async def _enter(client: _Client) -> None:
+    try:
+        await client.__aenter__()
+    except aiomqtt.MqttError as error:
+        client.hang_up()
+        raise client.reason(error) from error
+    except BaseException:
+        # Cancelled: the thread that connects goes on, and must not leave us a connection.
+        client.hang_up()
+        raise
+
+
+async def _leave(client: _Client) -> None:
+    client.timeout = GOODBYE_S
+    with contextlib.suppress(aiomqtt.MqttError):
+        await client.__aexit__(None, None, None)
+    client.hang_up()
+
+
+def _quiet() -> logging.Logger:
+    """aiomqtt and paho log what they raise as well, and each publish beyond ten under way."""
+    logger = logging.getLogger("aiomqtt")
+    logger.setLevel(logging.CRITICAL)
+    return logger
+
+
+class _Client(aiomqtt.Client):
+    """aiomqtt, except that
+
+    1. the reason in a PUBACK reaches whoever published (aiomqtt drops it, and with it a denial);
+    2. a lost link fails every publish at once (aiomqtt: each at its own timeout);
+    3. it wakes as often as the keepalive needs (aiomqtt: every second, half an idle agent's CPU);
+    4. no more travels at once than the broker wants (paho sends on, and is thrown out for it);
+    5. a broker that hangs up before it has answered is noticed (aiomqtt: at the timeout);
+    6. nobody who left while it connected is left with a connection.
     """
 
     def __init__(self, address: Address) -> None:
-        self._address = address
-        self._loop = asyncio.get_running_loop()
-        self._paho: Client | None = None
-        self._socket: dial.Socket | None = None
-        self._why: LichenError | None = None
-        self._settled = asyncio.Event()
-        self._ended = asyncio.Event()
-        self._dropped = False
-        self._housekeeping: asyncio.TimerHandle | None = None
-        self._window = asyncio.Semaphore(WINDOW)
-        self._answers: dict[int, asyncio.Future[list[ReasonCode]]] = {}
-        self._inbox: deque[Message] = deque()
-        self._arrived = asyncio.Event()
-        self._paused = False
+        super().__init__(
+            str(address.unix) if address.unix else address.host,
+            address.port or 1,  # paho wants one for a unix socket too
+            identifier=address.client_id,
+            username=address.username or None,
+            protocol=aiomqtt.ProtocolVersion.V5,
+            transport="unix" if address.unix else "tcp",
+            tls_context=address.tls,
+            will=packets.will(address),
+            keepalive=address.keepalive_s,
+            clean_start=address.clean_start,
+            properties=packets.connect_properties(address),
+            timeout=address.timeout_s,
+            # Small messages, each waited for: Nagle's algorithm would hold them back.
+            logger=_quiet(),
+            socket_options=() if address.unix else ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),),
+        )
+        self.address = address
+        self.answers: dict[int, asyncio.Future[ReasonCode]] = {}
+        self.window = asyncio.Semaphore(WINDOW)
+        self._hung_up = False
+        self._client.connect_timeout = address.timeout_s
+        self._client.max_inflight_messages_set(0)  # the window is ours
 
-    # --- the scope ---------------------------------------------------------------------------
+    def send(self, message: Message) -> mqtt.MQTTMessageInfo:
+        """Hand a message to paho; a QoS 1 one is answered in `answers`."""
+        return self._client.publish(
+            message.topic, message.payload, message.qos, message.retain, packets.publish_properties(message)
+        )
 
-    async def __aenter__(self) -> Session:
-        with contextlib.ExitStack() as undo:
-            undo.callback(self._drop)
-            # A daemon thread, not an executor: looking up a name can take half a minute, and
-            # neither a cancelled caller nor the end of the process should wait for that.
-            threading.Thread(target=self._dial, name="broker-dial", daemon=True).start()
-            async with self._patience("did not answer"):
-                await self._settled.wait()
-            self._alive()
-            undo.pop_all()
-        return self
+    def hang_up(self) -> None:
+        """End the connection without a word; paho closes the socket when it reads its end."""
+        self._hung_up = True
+        opened = self._client.socket()
+        if isinstance(opened, socket.socket):
+            with contextlib.suppress(OSError):  # the other side was faster
+                opened.shutdown(socket.SHUT_RDWR)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if self._why is None and (kind is None or issubclass(kind, asyncio.CancelledError)):
-                await self._say_goodbye()
-        finally:
-            self._drop()
+    def is_lost(self) -> bool:
+        """Whether the connection has ended."""
+        return self._disconnected.done()
 
-    def _dial(self) -> None:
-        to = self._address
-        opened = None
-        try:
-            opened = dial.dial(unix=to.unix, host=to.host, port=to.port, tls=to.tls, timeout_s=to.timeout_s)
-            outcome = partial(self._begin, opened)
-        except (OSError, ValueError) as error:  # ValueError: a name that no resolver takes
-            outcome = partial(self._end, dial.failure(str(to), error))
-        try:
-            self._loop.call_soon_threadsafe(outcome)
-        except RuntimeError:  # the loop has been closed meanwhile: nobody is waiting
-            if opened is not None:
-                opened.close()
+    def reason(self, error: BaseException | None = None) -> LichenError:
+        """Why it failed to connect (``error``), or has ended."""
+        if error is None and self.is_lost():
+            error = self._disconnected.exception()
+        return reasons.of(error, self.address)
 
-    def _begin(self, opened: dial.Socket) -> None:
-        """Let paho speak on a socket that is connected."""
-        if self._dropped:
-            opened.close()
-            return
-        self._socket = opened
-        self._paho = paho = Client(opened, self._address)
-        paho.on_connect = self._on_connect
-        paho.on_disconnect = self._on_disconnect
-        paho.on_subscribe = self._on_subscribe
-        paho.on_publish = self._on_publish
-        paho.on_message = self._on_message
-        paho.on_socket_close = self._on_socket_close
-        paho.on_socket_register_write = self._on_socket_register_write
-        paho.on_socket_unregister_write = self._on_socket_unregister_write
-        self._loop.add_reader(opened.fileno(), self._read)
-        paho.begin()
-        self._keep_house()
+    def watch(self) -> None:
+        """Fail every publish under way when the connection ends."""
+        self._disconnected.add_done_callback(self._fail_answers)
 
-    async def _say_goodbye(self) -> None:
-        if self._paho is not None and self._paho.disconnect() == mqtt.MQTT_ERR_SUCCESS:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GOODBYE_S):
-                    await self._ended.wait()
-
-    def _drop(self) -> None:
-        """Close the socket without a word, or leave it closed."""
-        self._dropped = True
-        self._end(LinkDown(f"the connection to {self._address} was left"))
-        if self._socket is not None and self._socket.fileno() >= 0:
-            self._loop.remove_reader(self._socket.fileno())
-            self._loop.remove_writer(self._socket.fileno())
-            self._socket.close()
-        self._paho = None
-
-    def _end(self, why: LichenError) -> None:
-        """Remember why the link has ended, if it is news, and wake everybody."""
-        if self._why is not None:
-            return
-        self._why = why
-        if self._housekeeping is not None:
-            self._housekeeping.cancel()
-        for answer in self._answers.values():
+    def _fail_answers(self, lost: asyncio.Future[None]) -> None:
+        lost.exception()  # it is told by `reason`; asyncio would complain that nobody asked
+        for answer in self.answers.values():
             if not answer.done():
-                answer.set_result([])
-        self._settled.set()
-        self._ended.set()
-        self._arrived.set()
+                answer.set_exception(self.reason())
 
-    def _alive(self) -> Client:
-        # A new exception each time: several tasks may raise it, each with its own traceback.
-        if self._why is not None:
-            raise type(self._why)(str(self._why), code=self._why.code, hint=self._why.hint)
-        assert self._paho is not None
-        return self._paho
+    # --- overridden, and held by the contract tests against a new aiomqtt ----------------------
 
-    @contextlib.asynccontextmanager
-    async def _patience(self, failing: str) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._address.timeout_s):
-                yield
-        except TimeoutError:
-            raise LinkDown(f"{self._address} {failing} within {self._address.timeout_s:g} s") from None
-
-    # --- the session -------------------------------------------------------------------------
-
-    async def subscribe(self, *filters: str) -> None:
-        async with self._patience("did not answer a subscription"):
-            code, number = self._alive().subscribe([(each, SubscribeOptions(qos=1)) for each in filters])
-            reasons = await self._answer(code, number)
-        for each, reason in zip(filters, reasons, strict=True):
-            if reason.is_failure:
-                raise packets.denied(self._address, f"the subscription to {each}", reason)
-
-    async def publish(self, message: Message) -> None:
-        async with self._patience(f"did not acknowledge {message.topic}"), self._window:
-            info = self._alive().publish(
-                message.topic, message.payload, message.qos, message.retain, packets.properties_of(message)
-            )
-            if message.qos == 0 and info.rc == mqtt.MQTT_ERR_SUCCESS:
-                return
-            [reason] = await self._answer(info.rc, info.mid)
-        if reason.is_failure:
-            raise packets.denied(self._address, message.topic, reason)
-
-    async def messages(self) -> AsyncIterator[Message]:
-        while True:
-            while self._inbox:
-                yield self._inbox.popleft()
-                if self._paused and len(self._inbox) <= self._address.max_inbound // 2:
-                    self._resume()
-            self._alive()
-            self._arrived.clear()
-            await self._arrived.wait()
-
-    async def _answer(self, code: int, number: int | None) -> list[ReasonCode]:
-        if code != mqtt.MQTT_ERR_SUCCESS or number is None:
-            raise LinkDown(f"{self._address} cannot be written to: {mqtt.error_string(MQTTErrorCode(code))}")
-        answer: asyncio.Future[list[ReasonCode]] = self._loop.create_future()
-        self._answers[number] = answer
-        try:
-            reasons = await answer
-        finally:
-            del self._answers[number]
-        if not reasons:
-            self._alive()
-        return reasons
-
-    # --- driving paho ------------------------------------------------------------------------
-
-    def _read(self) -> None:
-        try:
-            while self._paho is not None and self._socket is not None and not self._paused:
-                self._paho.loop_read()
-                if self._why is not None or not self._socket.pending():
-                    return
-        except MALFORMED as error:
-            self._end(LinkDown(f"{self._address} sent what is not MQTT: {error!r}"))
-
-    def _write(self) -> None:
-        if self._paho is not None:
-            self._paho.loop_write()
-
-    def _keep_house(self) -> None:
-        """Send pings and notice their absence; woken only as often as that needs.
-
-        A ping leaves at most a quarter of the keepalive late; brokers wait for half as much more
-        (MQTT 5.0, section 3.1.2.10).
-        """
-        if self._paho is None or not self._address.keepalive_s:
-            return
-        self._paho.loop_misc()
-        if self._why is None:
-            self._housekeeping = self._loop.call_later(self._address.keepalive_s / 4, self._keep_house)
-
-    def _pause(self) -> None:
-        # The broker's queue fills instead of ours.  Its pings are not seen meanwhile, so a reader
-        # who takes nothing for two keepalives loses the link.
-        if self._socket is not None and self._socket.fileno() >= 0:
-            self._paused = True
-            self._loop.remove_reader(self._socket.fileno())
-
-    def _resume(self) -> None:
-        self._paused = False
-        if self._socket is not None and self._socket.fileno() >= 0:
-            self._loop.add_reader(self._socket.fileno(), self._read)
-            self._loop.call_soon(self._read)  # for what was read ahead, which no event announces
-
-    # --- what paho tells ---------------------------------------------------------------------
+    def _client_connect(self) -> None:
+        super()._client_connect()
+        if self._hung_up:
+            self.hang_up()
 
     def _on_connect(
-        self, paho: mqtt.Client, _: Any, flags: mqtt.ConnectFlags, reason: ReasonCode, told: Properties | None
+        self,
+        client: mqtt.Client,
+        userdata: Any,
+        flags: mqtt.ConnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
     ) -> None:
-        if reason.is_failure:
-            self._end(packets.declined(self._address, reason))
-            return
-        self._window = asyncio.Semaphore(min(WINDOW, getattr(told, "ReceiveMaximum", WINDOW)))
-        self._settled.set()
+        # MQTT 5.0, section 3.2.2.3.3.
+        self.window = asyncio.Semaphore(min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW)))
+        super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_disconnect(
         self,
-        paho: mqtt.Client,
-        _: Any,
+        client: mqtt.Client,
+        userdata: Any,
         flags: mqtt.DisconnectFlags,
-        reason: ReasonCode,
-        told: Properties | None,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
     ) -> None:
-        error = self._socket.error if self._socket is not None else None
-        if flags.is_disconnect_packet_from_server:
-            self._end(packets.sent_away(self._address, reason))
-        elif error is not None:
-            self._end(dial.failure(str(self._address), error))
-        elif reason.value == packets.KEEP_ALIVE_TIMEOUT:
-            self._end(LinkDown(f"{self._address} has not answered for {self._address.keepalive_s} s"))
-        else:
-            self._end(LinkDown(f"{self._address} closed the connection"))
-
-    def _on_subscribe(
-        self, paho: mqtt.Client, _: Any, number: int, reasons: list[ReasonCode], told: Properties | None
-    ) -> None:
-        self._answered(number, reasons)
+        if not self._connected.done():
+            self._connected.set_exception(aiomqtt.MqttCodeError(reason_code))
+        if self._connected.cancelled():
+            return
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
 
     def _on_publish(
-        self, paho: mqtt.Client, _: Any, number: int, reason: ReasonCode, told: Properties
+        self,
+        client: mqtt.Client,
+        userdata: Any,
+        mid: int,
+        reason_code: ReasonCode,
+        properties: Properties,
     ) -> None:
-        self._answered(number, [reason])
-
-    def _answered(self, number: int, reasons: list[ReasonCode]) -> None:
-        answer = self._answers.get(number)
+        answer = self.answers.get(mid)
         if answer is not None and not answer.done():
-            answer.set_result(reasons)
+            answer.set_result(reason_code)
 
-    def _on_message(self, paho: mqtt.Client, _: Any, message: mqtt.MQTTMessage) -> None:
-        self._inbox.append(packets.received(message))
-        self._arrived.set()
-        if 0 < self._address.max_inbound <= len(self._inbox):
-            self._pause()
+    async def _misc_loop(self) -> None:
+        # A ping leaves at most a quarter of the keepalive late; brokers wait for half as much more
+        # (MQTT 5.0, section 3.1.2.10).
+        while self._client.loop_misc() == mqtt.MQTT_ERR_SUCCESS:  # noqa: ASYNC110
+            await asyncio.sleep(self._keepalive / 4 or 60)
 
-    def _on_socket_close(self, paho: mqtt.Client, _: Any, closing: mqtt.SocketLike) -> None:
-        if closing.fileno() >= 0:
-            self._loop.remove_reader(closing.fileno())
 
-    def _on_socket_register_write(self, paho: mqtt.Client, _: Any, writing: mqtt.SocketLike) -> None:
-        self._loop.add_writer(writing.fileno(), self._write)
+class _Session:
+    """`agent.base.broker.Session` of one connected client."""
 
-    def _on_socket_unregister_write(self, paho: mqtt.Client, _: Any, writing: mqtt.SocketLike) -> None:
-        if writing.fileno() >= 0:
-            self._loop.remove_writer(writing.fileno())
+    def __init__(self, client: _Client) -> None:
+        self._client = client
+        client.watch()
+
+    async def subscribe(self, *filters: str) -> None:
+        """See `Session`."""
+        wanted = [(each, SubscribeOptions(qos=1)) for each in filters]
+        try:
+            granted = await self._client.subscribe(wanted)
+        except aiomqtt.MqttError as error:
+            raise self._client.reason(error) from error
+        for each, reason in zip(filters, granted, strict=True):
+            if isinstance(reason, ReasonCode) and reason.is_failure:
+                raise reasons.denied(self._client.address, f"the subscription to {each}", reason)
+
+    async def publish(self, message: Message) -> None:
+        """See `Session`."""
+        address = self._client.address
+        try:
+            async with asyncio.timeout(address.timeout_s), self._client.window:
+                reason = await self._acknowledged(message)
+        except TimeoutError:
+            raise LinkDown(
+                f"{address} did not acknowledge {message.topic} within {address.timeout_s:g} s"
+            ) from None
+        if reason is not None and reason.is_failure:
+            raise reasons.denied(address, message.topic, reason)
+
+    async def _acknowledged(self, message: Message) -> ReasonCode | None:
+        if self._client.is_lost():
+            raise self._client.reason()
+        info = self._client.send(message)
+        if info.rc != mqtt.MQTT_ERR_SUCCESS:
+            raise LinkDown(f"{self._client.address} cannot be written to: {mqtt.error_string(info.rc)}")
+        if message.qos == 0:
+            return None
+        answer: asyncio.Future[ReasonCode] = asyncio.get_running_loop().create_future()
+        self._client.answers[info.mid] = answer
+        try:
+            return await answer
+        finally:
+            del self._client.answers[info.mid]
+
+    async def messages(self) -> AsyncIterator[Message]:
+        """See `Session`."""
+        try:
+            async for message in self._client.messages:
+                yield packets.received(message)
+        except aiomqtt.MqttError as error:
+            raise self._client.reason() from error

@@ -22,8 +22,6 @@ from hub.store.database import Store
 log = logging.getLogger(__name__)
 
 CLIENT = "hub-ingest"
-MOST_INBOUND = 4096
-"""Messages received and not yet taken; beyond it the broker keeps them."""
 BACKOFF_LOW_S = 0.2
 BACKOFF_HIGH_S = 5.0
 
@@ -32,9 +30,7 @@ async def keep(
     connect: Connect, broker: Mosquitto, store: Store, ingest: Ingest, document: SignedDocument
 ) -> NoReturn:
     """Stay connected, ingest what boards say, and tell them the hub document when it is new."""
-    address = Address(
-        client_id=CLIENT, unix=broker.settings.socket, username=HUB_USER, max_inbound=MOST_INBOUND
-    )
+    address = Address(client_id=CLIENT, unix=broker.settings.socket, username=HUB_USER)
     attempt = 0
     while True:
         await broker.wait_ready()
