@@ -41,6 +41,8 @@ SOCKET_BYTES = 100
 SBIN = "/usr/sbin:/usr/local/sbin"
 STOP_S = 1.0
 """How long it may take to save its database and end, before it is killed."""
+START_S = 10.0
+"""Not listening by then, it hangs: it is killed and started again."""
 LOCK_TRIES = 100
 """Every 50 ms."""
 STEADY_S = 60.0
@@ -128,8 +130,8 @@ class Mosquitto:
         """Start it, wait for its death, and return its exit status (negative: the signal)."""
         self._write_configuration()
         self._write_acl()
-        was_ready, complaint = False, ""
-        async with self._child(lock) as process:
+        complaint = ""
+        async with self._child(lock) as process, _impatience(process) as patience:
             assert process.stderr is not None
             async for raw in process.stderr:
                 line = raw.decode(errors="replace").strip()
@@ -137,12 +139,12 @@ class Mosquitto:
                 if line.startswith("Error: "):
                     complaint = line.removeprefix("Error: ")
                 if line.startswith("mosquitto version") and line.endswith("running"):
-                    was_ready = True
+                    patience.reschedule(None)
                     self._ready.set()
             code = await process.wait()
-        if not was_ready and code > 0:
-            raise self._unusable(complaint or f"it ended with status {code}")
-        return code
+            if code > 0 and not self._ready.is_set():
+                raise self._unusable(complaint or f"it ended with status {code}")
+        return await process.wait()
 
     @contextlib.asynccontextmanager
     async def _child(self, lock: int) -> AsyncIterator[asyncio.subprocess.Process]:
@@ -292,6 +294,16 @@ def _try_lock(lock: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+@contextlib.asynccontextmanager
+async def _impatience(process: asyncio.subprocess.Process) -> AsyncIterator[asyncio.Timeout]:
+    """Kill a process that is not up in time, that is, before the timeout is rescheduled."""
+    try:
+        async with asyncio.timeout(START_S) as patience:
+            yield patience
+    except TimeoutError:
+        process.kill()
 
 
 def _raise_file_limit(pid: int) -> None:

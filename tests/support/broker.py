@@ -15,7 +15,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ACL = "pattern readwrite open/#\npattern write lichen/v1/%u/up/#\npattern read lichen/v1/%u/down/#\nuser hub\ntopic readwrite #\n"
+ACL = """\
+pattern readwrite open/#
+pattern write lichen/v1/%u/up/#
+pattern read lichen/v1/%u/down/#
+user hub
+topic readwrite #
+"""
 
 
 def free_port() -> int:
