@@ -40,7 +40,7 @@ def doors() -> Iterator[list[Door]]:
 
 
 def threads_of_sensors() -> int:
-    return sum(thread.name.startswith("sensors-") for thread in threading.enumerate())
+    return sum(thread.name == "sensors" for thread in threading.enumerate())
 
 
 async def give_up(lane: object, door: Door) -> None:
@@ -89,26 +89,69 @@ async def test_a_lane_with_a_hung_read_is_busy_until_it_returns(doors: list[Door
     threads.close()
 
 
-async def test_hung_reads_take_no_turn_from_the_others(doors: list[Door]) -> None:
-    threads = Threads(at_once=2, max_threads=8)
-    for door in doors[:7]:
-        await give_up(threads.lane(), door)
+async def test_hung_reads_hold_up_the_others_no_longer_than_patience(doors: list[Door]) -> None:
+    threads, before = Threads(patience_s=0.01, max_threads=8), threads_of_sensors()
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(threads.lane()(door), name="read") for door in doors[:7]]
+        await asyncio.sleep(0)  # they queue first
+        async with asyncio.timeout(5):
+            assert await threads.lane()(lambda: 5) == 5
+        assert threads_of_sensors() == before + 8
+        for task in tasks:
+            task.cancel()
+    # Those that were stuck end with their reads, one goes on.
+    for door in doors:
+        door.open()
     async with asyncio.timeout(5):
+        while threads_of_sensors() > before + 1:
+            await asyncio.sleep(0.001)
         assert await threads.lane()(lambda: 5) == 5
     threads.close()
 
 
-async def test_threads_are_bounded_and_a_late_one_serves_those_who_wait(doors: list[Door]) -> None:
-    threads, before = Threads(at_once=2, max_threads=3), threads_of_sensors()
+async def test_slow_reads_run_side_by_side(doors: list[Door]) -> None:
+    threads = Threads(patience_s=0.01)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(threads.lane()(door), name="read") for door in doors[:5]]
+        async with asyncio.timeout(5):
+            while not all(door.entered.is_set() for door in doors[:5]):
+                await asyncio.sleep(0.001)
+        for door in doors:
+            door.open()
+    assert {task.result() for task in tasks} == {"through"}
+    threads.close()
+
+
+async def test_threads_are_bounded_and_one_that_returns_serves_those_who_wait(doors: list[Door]) -> None:
+    threads, before = Threads(patience_s=0.01, max_threads=3), threads_of_sensors()
     for door in doors[:3]:
         await give_up(threads.lane(), door)
     async with asyncio.TaskGroup() as group:
         waiting = [group.create_task(threads.lane()(lambda: 5), name="wait") for _ in range(4)]
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
         assert threads_of_sensors() == before + 3
+        assert not any(task.done() for task in waiting)
         doors[0].open()
         async with asyncio.timeout(5):
             assert [await task for task in waiting] == [5, 5, 5, 5]
+    threads.close()
+
+
+async def test_a_read_given_up_before_its_turn_is_not_made(doors: list[Door]) -> None:
+    threads = Threads(patience_s=0.01, max_threads=1)
+    lane, made = threads.lane(), []
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(threads.lane()(doors[0]), name="first")
+        second = group.create_task(lane(lambda: made.append("second")), name="second")
+        while not doors[0].entered.is_set():
+            await asyncio.sleep(0.001)
+        second.cancel()
+        await asyncio.sleep(0)
+        doors[0].open()
+        assert await first == "through"
+    async with asyncio.timeout(5):
+        assert await threads.lane()(lambda: 5) == 5
+    assert made == []
     threads.close()
 
 
