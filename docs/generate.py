@@ -233,7 +233,11 @@ def exits() -> str:
     """The exit statuses, which all three programs share."""
     from agent.wire.errors import EXIT_CODES
 
-    meanings = {0: ["Done, or stopped as asked"], 1: ["A fault of Lichen itself"], 2: ["Wrong usage"]}
+    meanings = {
+        0: ["Done, or stopped as asked"],
+        1: ["A fault of Lichen itself", "`lichen-agent status` and `sensors read`: a person should look"],
+        2: ["Wrong usage"],
+    }
     for kind, status in EXIT_CODES.items():
         meanings.setdefault(status, []).append((inspect.getdoc(kind) or "").rstrip("."))
     rows = [f"| {status} | {'; or: '.join(said)} |" for status, said in sorted(meanings.items())]
@@ -258,6 +262,9 @@ A running hub serves the full description, with every field, at `{root}/openapi.
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             text += f"\n## `{method.upper()} {root}{path}`\n\n{operation_text(operation)}"
+    text += "\n## Objects\n"
+    for name, schema in sorted(document["components"]["schemas"].items()):
+        text += f"\n### `{name}`\n\n{object_text(schema)}"
     return text
 
 
@@ -267,6 +274,7 @@ def operation_text(operation: dict[str, Any]) -> str:
     rows = [
         f"| `{each['name']}` | {each['in']} | {shape(each['schema'])} | {each.get('description', '')} |"
         for each in operation["parameters"]
+        if each["in"] != "path"  # the path shows them
     ]
     if rows:
         paragraphs.append("\n".join(["| parameter | in | type | |", "|---|---|---|---|", *rows]))
@@ -282,20 +290,37 @@ def operation_text(operation: dict[str, Any]) -> str:
     return "\n\n".join(filter(None, paragraphs)) + "\n"
 
 
+def object_text(schema: dict[str, Any]) -> str:
+    """The fields of an object, and which of them may be missing."""
+    said = schema.get("description", "").replace("``", "`")
+    required = schema.get("required", [])
+    rows = []
+    for name, field in schema.get("properties", {}).items():
+        words = (shape(field), "" if name in required else "optional", field.get("description", ""))
+        rows.append(f"| `{name}` | {', '.join(filter(None, words))} |")
+    return "\n".join([said, "", "| field | |", "|---|---|", *rows, ""])
+
+
 def contents(content: dict[str, Any]) -> str:
     """Media types and what they hold."""
     return " or ".join(f"`{media}` {shape(each['schema'])}" for media, each in content.items())
 
 
 def shape(schema: dict[str, Any]) -> str:
-    """The name of a schema, or its type."""
+    """What a JSON schema lets through, in a few words."""
     if "$ref" in schema:
         return f"`{schema['$ref'].rpartition('/')[2]}`"
-    if schema.get("type") == "array":
-        return f"list of {shape(schema['items'])}"
     if "anyOf" in schema:
-        return " or ".join(shape(each) for each in schema["anyOf"] if each.get("type") != "null")
-    return str(schema.get("type", ""))
+        return " or ".join(shape(each) for each in schema["anyOf"])
+    if "enum" in schema:
+        return " or ".join(f"`{each}`" for each in schema["enum"])
+    if "prefixItems" in schema:
+        return f"[{', '.join(shape(each) for each in schema['prefixItems'])}]"
+    if "items" in schema:
+        return f"list of {shape(schema['items'])}"
+    if isinstance(schema.get("additionalProperties"), dict):
+        return f"object of {shape(schema['additionalProperties'])}"
+    return str(schema.get("type", "anything"))
 
 
 def main() -> int:
