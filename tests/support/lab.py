@@ -120,7 +120,7 @@ class Board(Process):
 
     def held(self) -> int:
         """Readings in the outbox: committed and not yet acknowledged."""
-        return int(self.lab.ask(self.state / "outbox.db", "SELECT coalesce(sum(count), 0) FROM blocks")[0][0])
+        return sum(count for (count,) in self.lab.ask(self.state / "outbox.db", "SELECT count FROM blocks"))
 
     def stored(self) -> int:
         """Readings of this board in the hub's store."""
@@ -212,6 +212,8 @@ class Lab:
 
     def ask(self, database: Path, sql: str, *args: object) -> list[tuple[Any, ...]]:
         """Ask a SQLite file beside the process that owns it; nothing when it is not there yet."""
+        if not database.exists():
+            return []
         with read_only(database) as connection:
             return connection.execute(sql, args).fetchall()
 
