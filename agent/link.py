@@ -140,9 +140,11 @@ class Link:
         self._found()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(inbox.read(session.messages()), name="link inbox")
                 group.create_task(reports.run(group), name="link reports")
                 group.create_task(self._keep_described(publish, about), name="link about")
+                # Here and not as a task: with Python 3.11 a group that fails while its parent only
+                # waits for it leaves the parent looking as if it had been told to stop.
+                await inbox.read(session.messages())
         except BaseExceptionGroup as failures:
             expected, unexpected = failures.split((LinkDown, Refused))
             if unexpected is not None:
