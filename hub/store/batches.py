@@ -7,11 +7,11 @@ caller; what is new is decided there, inside the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import bindparam, func, insert, select, tuple_, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hub.store.boards import LatestValues, PresenceState
@@ -22,8 +22,6 @@ from hub.store.schema import batches, boards, gaps, sensors, streams
 StreamKey = tuple[str, str]
 """(board, stream)"""
 
-PAIRS = 4000
-"""Most keys in one statement: SQLite takes 32,766 parameters."""
 SLICE = 64
 """Batches read between two turns of the event loop."""
 LOOK_BACK = 1000
@@ -58,15 +56,13 @@ class Saved:
 # --- what a commit asks ----------------------------------------------------------------------------
 
 
-async def contiguous(tx: AsyncConnection, keys: Collection[StreamKey]) -> dict[StreamKey, int]:
+async def contiguous(tx: AsyncConnection, keys: Set[StreamKey]) -> dict[StreamKey, int]:
     """Up to which seq each of these streams is settled; those never heard of are left out."""
-    found: dict[StreamKey, int] = {}
-    ordered = list(keys)
-    for start in range(0, len(ordered), PAIRS):
-        wanted = tuple_(streams.c.board, streams.c.stream).in_(ordered[start : start + PAIRS])
-        rows = await tx.execute(select(streams.c.board, streams.c.stream, streams.c.contiguous).where(wanted))
-        found |= {(board, stream): seq for board, stream, seq in rows}
-    return found
+    # By board alone.  SQLite reads the whole table for a list of pairs, and a board has one
+    # stream for each start of its agent.
+    columns = (streams.c.board, streams.c.stream, streams.c.contiguous)
+    rows = await tx.execute(select(*columns).where(streams.c.board.in_({board for board, _ in keys})))
+    return {(board, stream): seq for board, stream, seq in rows if (board, stream) in keys}
 
 
 async def stream_end_ms(tx: AsyncConnection, board: str, stream: str) -> int | None:

@@ -222,6 +222,6 @@ def _explain(path: Path, reason: str) -> LichenError | None:
         return Busy(f"{path}: another process has been writing for {BUSY_TIMEOUT_S} s")
     if "not a database" in reason or "malformed" in reason:
         return Corrupt(f"{path}: {reason}", hint="restore a backup")
-    if "unable to open" in reason or "readonly" in reason:
+    if "unable to open" in reason:
         return ConfigError(f"{path}: {reason}", hint=f"it must be a file that user {os.getuid()} can write")
     return None

@@ -337,9 +337,7 @@ async def _rolled(tx: AsyncConnection, sensor_id: int, from_ms: int, to_ms: int,
     at_ms = rollups.c.bucket_ms - rollups.c.bucket_ms % step_ms
     count = func.sum(rollups.c.count)
     asked = (
-        select(
-            at_ms, func.min(rollups.c.min), func.sum(rollups.c.sum) / count, func.max(rollups.c.max), count
-        )
+        select(at_ms, func.min(rollups.c.min), func.sum(rollups.c.sum), func.max(rollups.c.max), count)
         .where(
             rollups.c.sensor == sensor_id,
             rollups.c.bucket_ms >= from_ms - from_ms % step_ms,
