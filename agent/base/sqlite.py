@@ -105,7 +105,9 @@ class Database:
             with _translate(self.path):
                 return function(*arguments)
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        # The shield: work that waits for its turn is not taken out of the queue by a cancelled caller,
+        # who could not know whether it was.
+        return await asyncio.shield(asyncio.wrap_future(self._thread.submit(call)))
 
     def _connect(self, synchronous: Synchronous, read_only: bool) -> None:
         # isolation_level=None: transactions are begun and ended here, not guessed by the module.
