@@ -36,12 +36,16 @@ UNITS = {
     "m/s2": "m/s²",
 }
 """How a UCUM code is written where it is not written as itself."""
+HUGE = 1e15
+"""From here on decimals say nothing, and JavaScript would not write them either."""
 PREFIXES = ("", "k", "M", "G", "T", "P")
 SECOND_MS, MINUTE_MS, HOUR_MS, DAY_MS = 1000, 60_000, 3_600_000, 86_400_000
 
 
 def fixed(number: float, digits: int) -> str:
     """``number`` with exactly ``digits`` decimals; halves go away from zero, as in JavaScript."""
+    if abs(number) >= HUGE:
+        return f"{number:.2e}"
     text = str(Decimal(number).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
     return text.removeprefix("-") if float(text) == 0 else text
 

@@ -76,7 +76,9 @@ def _status(route: Route) -> int:
 
 def _answer(route: Route, schemas: Schemas) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": HTTPStatus(_status(route)).phrase}
-    content: dict[str, Any] = {media: {"schema": {"type": "string"}} for media in route.media}
+    content: dict[str, Any] = {
+        media: {"schema": {} if media.endswith("json") else {"type": "string"}} for media in route.media
+    }
     if route.answer is not None:
         content["application/json"] = {"schema": schemas.add(route.answer, written=True)}
     if content:

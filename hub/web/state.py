@@ -51,16 +51,16 @@ def judge(seen: Seen, now_ms: int) -> Judgement:
     """A board's state at ``now_ms``."""
     if seen.heard_ms is None:
         waited_ms = now_ms - seen.joined_ms
-        sentence = f"joined {format.age(waited_ms)}, not heard yet"
+        sentence = f"Joined {format.age(waited_ms)}, not heard yet"
         return Judgement("silent" if waited_ms > FIRST_MS else "fine", sentence)
     silence_ms = now_ms - seen.heard_ms
     if seen.presence != "online" or silence_ms > MISSED * seen.every_ms + GRACE_MS:
-        gone = "offline, " if seen.presence != "online" else ""
+        gone = "Offline, last" if seen.presence != "online" else "Last"
         ago, every = format.age(silence_ms), format.every(seen.every_ms)
-        return Judgement("silent", f"{gone}last heard {ago}, expected every {every}")
+        return Judgement("silent", f"{gone} heard {ago}, expected every {every}")
     if seen.problem:
         return Judgement("attention", seen.problem)
-    return Judgement("fine", f"reports every {format.every(seen.every_ms)}")
+    return Judgement("fine", f"Reports every {format.every(seen.every_ms)}")
 
 
 def is_stale(at_ms: int, interval_ms: int, now_ms: int) -> bool:

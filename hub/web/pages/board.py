@@ -19,7 +19,7 @@ from hub.web.pages.facts import facts_of, lost_in_words
 from hub.web.pages.forms import labels_of, read_form
 from hub.web.pages.render import go, page
 from hub.web.pages.span import RANGES, read_span
-from hub.web.pages.values import shown_values, summary_of
+from hub.web.pages.values import place_of, shown_values, summary_of
 from hub.web.parts import parts_of
 from hub.web.problems import status_of
 
@@ -100,7 +100,11 @@ async def _page(
             "span": span,
             "ranges": RANGES,
             "link": functools.partial(link_to, row.name, request.query.getall("sensor", [])),
-            "summary": [summary_of(sensor, found[sensor.name]) for sensor in sensors if sensor.name in found],
+            "summary": [
+                summary_of(sensor, found[sensor.name])
+                for sensor in sorted(sensors, key=place_of)
+                if sensor.name in found
+            ],
             "lost": [lost_in_words(gap) for gap in gaps],
             "events": happened,
             "facts": facts_of(row, about),

@@ -73,14 +73,8 @@ def shown_values(
 ) -> list[Shown]:
     """Every sensor of a board: the built-in ones first, as `CAPACITY` has them, then the others by name."""
     errors = {sensor.name: sensor.error for sensor in about.sensors} if about else {}
-    order = list(CAPACITY.values())
-
-    def place(sensor: SensorRow) -> tuple[int, str]:
-        label = label_of(sensor.name, sensor.kind)
-        return (order.index(label) if label in order else len(order), sensor.name)
-
     shown = []
-    for sensor in sorted(sensors, key=place):
+    for sensor in sorted(sensors, key=place_of):
         course = outline.get(sensor.name, ())
         values = [value for _, value in course]
         shown.append(
@@ -100,6 +94,13 @@ def shown_values(
             )
         )
     return shown
+
+
+def place_of(sensor: SensorRow) -> tuple[int, str]:
+    """Where a sensor stands among the others: see `shown_values`."""
+    order = list(CAPACITY.values())
+    label = label_of(sensor.name, sensor.kind)
+    return (order.index(label) if label in order else len(order), sensor.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,10 @@ def spark(course: Sequence[tuple[int, float]], from_ms: int, to_ms: int) -> str:
     if len(course) < 2:
         return ""
     low, high = min(value for _, value in course), max(value for _, value in course)
-    per_ms, per_unit = WIDTH / (to_ms - from_ms), (HEIGHT - 4) / (high - low) if high > low else 0
+    # What hardly changes is drawn as a line that hardly moves.
+    spread = max(high - low, max(abs(high), abs(low)) * 0.04) or 1
+    low -= (spread - (high - low)) / 2
+    per_ms, per_unit = WIDTH / (to_ms - from_ms), (HEIGHT - 4) / spread
     points = (
         f"{round((at_ms - from_ms) * per_ms, 1):g} {round(HEIGHT - 2 - (value - low) * per_unit, 1):g}"
         for at_ms, value in course

@@ -39,9 +39,9 @@ function refreshBoard(board, nowMs) {
   }
   board.classList.toggle("silent", state === "silent");
   for (const element of board.querySelectorAll("[data-sentence]")) {
-    setText(element, state === "fine" && "unlessFine" in element.dataset ? "" : sentence);
+    setText(element, element.dataset.sentence.includes(state) ? sentence : "");
   }
-  for (const element of board.querySelectorAll("[data-if-fine]")) element.hidden = state !== "fine";
+  for (const element of board.querySelectorAll("[data-unless-silent]")) element.hidden = state === "silent";
   if (seen.heard_ms === null) return;
   const silence = nowMs - seen.heard_ms;
   for (const time of board.querySelectorAll("[data-board-age]")) {

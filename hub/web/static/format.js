@@ -16,6 +16,7 @@ const UNITS = {
   deg: "°",
   "m/s2": "m/s²",
 };
+const HUGE = 1e15;
 const PREFIXES = ["", "k", "M", "G", "T", "P"];
 const SECOND = 1000;
 const MINUTE = 60_000;
@@ -23,6 +24,7 @@ const HOUR = 3_600_000;
 const DAY = 86_400_000;
 
 export function fixed(number, digits) {
+  if (Math.abs(number) >= HUGE) return number.toExponential(2);
   const text = number.toFixed(digits);
   return Number(text) === 0 ? text.replace("-", "") : text;
 }

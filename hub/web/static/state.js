@@ -12,15 +12,15 @@ export const WORDS = { fine: "fine", attention: "needs you", silent: "silent" };
 export function judge(seen, nowMs) {
   if (seen.heard_ms === null) {
     const waited = nowMs - seen.joined_ms;
-    return { state: waited > FIRST_MS ? "silent" : "fine", sentence: `joined ${age(waited)}, not heard yet` };
+    return { state: waited > FIRST_MS ? "silent" : "fine", sentence: `Joined ${age(waited)}, not heard yet` };
   }
   const silence = nowMs - seen.heard_ms;
   if (seen.presence !== "online" || silence > MISSED * seen.every_ms + GRACE_MS) {
-    const gone = seen.presence !== "online" ? "offline, " : "";
-    return { state: "silent", sentence: `${gone}last heard ${age(silence)}, expected every ${every(seen.every_ms)}` };
+    const gone = seen.presence !== "online" ? "Offline, last" : "Last";
+    return { state: "silent", sentence: `${gone} heard ${age(silence)}, expected every ${every(seen.every_ms)}` };
   }
   if (seen.problem) return { state: "attention", sentence: seen.problem };
-  return { state: "fine", sentence: `reports every ${every(seen.every_ms)}` };
+  return { state: "fine", sentence: `Reports every ${every(seen.every_ms)}` };
 }
 
 export function isStale(atMs, intervalMs, nowMs) {
