@@ -11,11 +11,14 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator
+import struct
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiomqtt
+from paho.mqtt import MQTTException
 from paho.mqtt import client as mqtt
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -29,40 +32,23 @@ WINDOW = 64
 """Most publishes on their way at once; the others wait for their turn, in order."""
 GOODBYE_S = 0.5
 """How long leaving waits for the broker to take the last bytes."""
+MALFORMED = (ValueError, IndexError, KeyError, struct.error, MQTTException)
+"""What paho's parser raises at bytes that are not MQTT."""
 
 
 @asynccontextmanager
 async def open_session(address: Address) -> AsyncIterator[Session]:
     """A connection to a broker; errors as `agent.base.broker.connect` says."""
-    client = _Client(address)
-    await _enter(client)
-    try:
-        yield _Session(client)
-    except Exception:
-        # A failure, not a stop: without a goodbye the broker publishes our will.
-        client.hang_up()
-        raise
-    finally:
-        await _leave(client)
-
-
-async def _enter(client: _Client) -> None:
-    try:
-        await client.__aenter__()
-    except aiomqtt.MqttError as error:
-        client.hang_up()
-        raise client.reason(error) from error
-    except BaseException:
-        # Cancelled: the thread that connects goes on, and must not leave us a connection.
-        client.hang_up()
-        raise
-
-
-async def _leave(client: _Client) -> None:
-    client.timeout = GOODBYE_S
-    with contextlib.suppress(aiomqtt.MqttError):
-        await client.__aexit__(None, None, None)
-    client.hang_up()
+    with contextlib.closing(_Client(address)) as client:
+        await client.open()
+        try:
+            yield _Session(client)
+        except Exception:
+            # A failure, not a stop: without a goodbye the broker publishes our will.
+            client.close()
+            raise
+        finally:
+            await client.say_goodbye()
 
 
 def _quiet() -> logging.Logger:
@@ -76,11 +62,13 @@ class _Client(aiomqtt.Client):
     """aiomqtt, except that
 
     1. the reason in a PUBACK reaches whoever published (aiomqtt drops it, and with it a denial);
-    2. a lost link fails every publish at once (aiomqtt: each at its own timeout);
+    2. a lost link fails all that wait for it at once (aiomqtt: each at its own timeout);
     3. it wakes as often as the keepalive needs (aiomqtt: every second, half an idle agent's CPU);
     4. no more travels at once than the broker wants (paho sends on, and is thrown out for it);
     5. a broker that hangs up before it has answered is noticed (aiomqtt: at the timeout);
-    6. nobody who left while it connected is left with a connection.
+    6. it connects in a thread that nobody waits for: looking up a name can take half a minute,
+       and whoever leaves meanwhile is left with no connection;
+    7. a file number is watched only while it is ours (aiomqtt: a turn later, open or not).
     """
 
     def __init__(self, address: Address) -> None:
@@ -97,14 +85,14 @@ class _Client(aiomqtt.Client):
             clean_start=address.clean_start,
             properties=packets.connect_properties(address),
             timeout=address.timeout_s,
-            # Small messages, each waited for: Nagle's algorithm would hold them back.
             logger=_quiet(),
-            socket_options=() if address.unix else ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),),
         )
         self.address = address
         self.answers: dict[int, asyncio.Future[ReasonCode]] = {}
         self.window = asyncio.Semaphore(WINDOW)
-        self._hung_up = False
+        self._left = False
+        self._housekeeping: asyncio.TimerHandle | None = None
+        self._disconnected.add_done_callback(self._fail_waiting)
         self._client.connect_timeout = address.timeout_s
         self._client.max_inflight_messages_set(0)  # the window is ours
 
@@ -114,13 +102,56 @@ class _Client(aiomqtt.Client):
             message.topic, message.payload, message.qos, message.retain, packets.publish_properties(message)
         )
 
-    def hang_up(self) -> None:
-        """End the connection without a word; paho closes the socket when it reads its end."""
-        self._hung_up = True
+    async def open(self) -> None:
+        """Connect; in place of ``__aenter__``, which takes a thread of the loop's executor.
+
+        Raises LinkDown, Refused.
+        """
+        threading.Thread(target=self._dial, name="broker-dial", daemon=True).start()
+        try:
+            await self._wait_for(self._connected, None)
+        except (aiomqtt.MqttError, OSError, ValueError) as error:
+            raise self.reason(error) from error
+
+    def _dial(self) -> None:
+        failure: Exception | None = None
+        try:
+            self._client_connect()
+        except (OSError, ValueError) as error:  # ValueError: a name that no resolver takes
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop was closed, so nobody waits for this
+            self._loop.call_soon_threadsafe(self._dialled, failure)
+
+    def _dialled(self, failure: Exception | None) -> None:
+        if self._left:
+            self.close()
+        elif failure is not None and not self._connected.done():
+            self._connected.set_exception(failure)
+
+    async def say_goodbye(self) -> None:
+        """Tell the broker that we leave, unless the connection has ended."""
+        if self._left or self.is_lost():
+            return
+        self.timeout = GOODBYE_S
+        with contextlib.suppress(aiomqtt.MqttError):
+            await self.__aexit__(None, None, None)
+
+    def close(self) -> None:
+        """Close the connection without a word; one that is still being made will be."""
+        self._left = True
+        if not self._disconnected.done():
+            self._disconnected.set_result(None)
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
         opened = self._client.socket()
-        if isinstance(opened, socket.socket):
-            with contextlib.suppress(OSError):  # the other side was faster
-                opened.shutdown(socket.SHUT_RDWR)
+        if opened is None or opened.fileno() < 0:
+            return
+        # paho closes it once more when it is collected, and must not tell aiomqtt then.
+        self._client.on_socket_close = None
+        self._client.on_socket_unregister_write = None
+        self._loop.remove_reader(opened.fileno())
+        self._loop.remove_writer(opened.fileno())
+        opened.close()
 
     def is_lost(self) -> bool:
         """Whether the connection has ended."""
@@ -128,26 +159,62 @@ class _Client(aiomqtt.Client):
 
     def reason(self, error: BaseException | None = None) -> LichenError:
         """Why it failed to connect (``error``), or has ended."""
-        if error is None and self.is_lost():
-            error = self._disconnected.exception()
+        if self._disconnected.done() and not self._disconnected.cancelled():
+            error = self._disconnected.exception() or error
         return reasons.of(error, self.address)
 
-    def watch(self) -> None:
-        """Fail every publish under way when the connection ends."""
-        self._disconnected.add_done_callback(self._fail_answers)
-
-    def _fail_answers(self, lost: asyncio.Future[None]) -> None:
-        lost.exception()  # it is told by `reason`; asyncio would complain that nobody asked
-        for answer in self.answers.values():
+    def _fail_waiting(self, lost: asyncio.Future[None]) -> None:
+        if not lost.cancelled():
+            lost.exception()  # `reason` tells it; asyncio would complain that nobody asked
+        waiting: list[asyncio.Future[Any]] = [*self.answers.values(), *self._pending_subscribes.values()]
+        for answer in waiting:
             if not answer.done():
                 answer.set_exception(self.reason())
 
     # --- overridden, and held by the contract tests against a new aiomqtt ----------------------
 
-    def _client_connect(self) -> None:
-        super()._client_connect()
-        if self._hung_up:
-            self.hang_up()
+    def _on_socket_open(self, client: mqtt.Client, userdata: Any, sock: Any) -> None:
+        if self.address.unix is None:
+            # Small messages, each waited for: Nagle's algorithm would hold them back.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._while_ours(sock, self._watch)
+
+    def _on_socket_register_write(self, client: mqtt.Client, userdata: Any, sock: Any) -> None:
+        self._while_ours(sock, self._watch_writes)
+
+    def _while_ours(self, sock: Any, watch: Callable[[int], None]) -> None:
+        def check() -> None:
+            if not self._left and sock.fileno() >= 0:
+                watch(sock.fileno())
+
+        self._loop.call_soon_threadsafe(check)
+
+    def _watch(self, number: int) -> None:
+        self._loop.add_reader(number, self._drive, self._read)
+        self._keep_house()
+
+    def _watch_writes(self, number: int) -> None:
+        self._loop.add_writer(number, self._drive, self._client.loop_write)
+
+    def _drive(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except MALFORMED as error:
+            if not self._disconnected.done():
+                self._disconnected.set_exception(error)
+            self.close()  # paho would trip over the same bytes again
+
+    def _read(self) -> None:
+        self._client.loop_read()
+        while getattr(self._client.socket(), "pending", int)():
+            # Decrypted already, so no event will come for it.
+            self._client.loop_read()
+
+    def _keep_house(self) -> None:
+        # A ping leaves at most a quarter of the keepalive late; brokers wait for half as much more
+        # (MQTT 5.0, section 3.1.2.10).
+        if self._keepalive and self._client.loop_misc() == mqtt.MQTT_ERR_SUCCESS:
+            self._housekeeping = self._loop.call_later(self._keepalive / 4, self._keep_house)
 
     def _on_connect(
         self,
@@ -187,19 +254,12 @@ class _Client(aiomqtt.Client):
         if answer is not None and not answer.done():
             answer.set_result(reason_code)
 
-    async def _misc_loop(self) -> None:
-        # A ping leaves at most a quarter of the keepalive late; brokers wait for half as much more
-        # (MQTT 5.0, section 3.1.2.10).
-        while self._client.loop_misc() == mqtt.MQTT_ERR_SUCCESS:  # noqa: ASYNC110
-            await asyncio.sleep(self._keepalive / 4 or 60)
-
 
 class _Session:
     """`agent.base.broker.Session` of one connected client."""
 
     def __init__(self, client: _Client) -> None:
         self._client = client
-        client.watch()
 
     async def subscribe(self, *filters: str) -> None:
         """See `Session`."""

@@ -253,7 +253,7 @@ async def test_a_frozen_broker_is_noticed_by_a_publish(broker: Broker) -> None:
         broker.freeze()
         with pytest.raises(LinkDown, match=r"within 0\.2 s"):
             await alice.publish(Message("open/x", b""))
-        with pytest.raises(LinkDown, match=r"within 0\.2 s"):
+        with pytest.raises(LinkDown):
             await alice.subscribe("open/x")
         with pytest.raises(LinkDown):
             async with broker.connect(BOB, timeout_s=0.2):
