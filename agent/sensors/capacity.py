@@ -87,7 +87,7 @@ class Capacity:
     def __init__(self, options: Options, env: Environment, *, disk_timeout_s: float = DISK_TIMEOUT_S) -> None:
         self._disk_timeout_s = disk_timeout_s
         self._prefix = options.name
-        self._disk = options.disk or env.state_dir
+        self._disk = options.disk or _existing(env.state_dir)
         self._net_class = env.sysfs / "class/net"
         self._run_blocking = env.run_blocking
         self._before = self._look()
@@ -160,3 +160,8 @@ def _memory() -> tuple[float, float]:
     memory = psutil.virtual_memory()
     used = memory.total - memory.available
     return 100 * used / memory.total, float(used)
+
+
+def _existing(path: Path) -> Path:
+    """``path``, or what it will lie in: before the first start there is no state yet."""
+    return next((each for each in (path, *path.parents) if each.exists()), path)
