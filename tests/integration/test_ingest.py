@@ -1,0 +1,582 @@
+"""Ingest on a real database: exactly once, whatever the line and the machine do.
+
+The broker is a `Line`: the test says what arrives, and sees what is published.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import shutil
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from agent.base.broker import Message
+from agent.wire import topics
+from agent.wire.envelope import ZLIB_JSON
+from agent.wire.errors import LinkDown
+from agent.wire.messages import About, Held, Presence, Sensor
+from agent.wire.plain import dumps, loads
+from hub.fleet.ingest import Ingest
+from hub.fleet.latest import Latest
+from hub.store import boards, schema
+from hub.store.database import Store
+from hub.store.events import list_events
+from hub.store.readings import RawReading, iter_raw, list_gaps
+from support.stream import BOARD, BOOT, WALL_MS, Stream
+
+OTHER = "c" * 16
+
+
+class Line:
+    """A session with a broker whose other end is the test."""
+
+    def __init__(self) -> None:
+        self.published: list[Message] = []
+        self.filters: list[str] = []
+        self._arrived: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._down = False
+
+    def arrive(self, *messages: Message) -> None:
+        """Let messages come in, in this order."""
+        for message in messages:
+            self._arrived.put_nowait(message)
+
+    def cut(self) -> None:
+        """End the link behind what has arrived; nothing is published from now on."""
+        self._down = True
+        self._arrived.put_nowait(None)
+
+    def acks(self, board: str = BOARD) -> list[dict[str, int]]:
+        """The streams of each ack that the board was sent."""
+        sent = [message for message in self.published if message.topic == topics.down(board, "ack")]
+        assert all(message.retain for message in sent)
+        return [loads(message.payload, max_bytes=10_000)["streams"] for message in sent]
+
+    async def subscribe(self, *filters: str) -> None:
+        self.filters += filters
+
+    async def publish(self, message: Message) -> None:
+        if self._down:
+            raise LinkDown("the line was cut")
+        self.published.append(message)
+
+    async def messages(self) -> AsyncIterator[Message]:
+        while (message := await self._arrived.get()) is not None:
+            yield message
+        raise LinkDown("the line was cut")
+
+
+class Hub:
+    """A store, its picture and an ingest, as `hub.app` puts them together."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.now_ms = WALL_MS
+        self.latest = Latest()
+        self.ingest = Ingest(store, self.latest, lambda: self.now_ms, commit_every_ms=0)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, directory: Path) -> AsyncIterator[Hub]:
+        async with Store.open(directory / "hub.db") as store:
+            hub = cls(store)
+            await hub.latest.load(store)
+            await hub.ingest.recover()
+            yield hub
+
+    async def join(self, *ids: str) -> None:
+        async with self.store.write() as tx:
+            for id in ids:
+                await boards.add_board(tx, id=id, log_key="", seal_key="", joined_ms=0)
+
+    async def take(self, *messages: Message) -> Line:
+        """Take messages, each in a transaction of its own, until the line is cut behind them."""
+        line = Line()
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(self._run(line))
+            for message in messages:
+                before = self.settled
+                line.arrive(message)
+                while self.settled == before and not running.done():
+                    await asyncio.sleep(0.001)
+            line.cut()
+        return line
+
+    async def take_at_once(self, *messages: Message) -> Line:
+        """Take messages that lie there already, and nothing after them."""
+        line = Line()
+        line.arrive(*messages)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._run(line))
+            while self.settled < len(messages):
+                await asyncio.sleep(0.001)
+            line.cut()
+        return line
+
+    @property
+    def settled(self) -> int:
+        """Messages that were committed or refused."""
+        counters = self.ingest.counters()
+        return sum(counters.messages.values()) + sum(counters.refused.values())
+
+    async def _run(self, line: Line) -> None:
+        with pytest.raises(LinkDown):
+            await self.ingest.run(line)
+        assert line.filters == ["lichen/v1/+/up/#"]
+
+    async def stored(self, board: str = BOARD) -> list[RawReading]:
+        found = iter_raw(self.store, board, since_ms=-(2**53), until_ms=2**53)
+        return sorted([reading async for reading in found], key=lambda reading: (reading.stream, reading.seq))
+
+    async def check(self, *streams: Stream) -> None:
+        """Every reading of these streams is stored once as it was made, and counts once in the roll-ups."""
+        for board in {stream.board for stream in streams}:
+            expected = [
+                (stream.name, seq, *reading)
+                for stream in sorted(streams, key=lambda stream: stream.name)
+                if stream.board == board
+                for seq, reading in enumerate(stream.readings, 1)
+            ]
+            assert [
+                (found.stream, found.seq, found.sensor, found.value, found.mono_ms, found.wall_ms)
+                for found in await self.stored(board)
+            ] == expected
+        readings = [reading for stream in streams for reading in stream.readings]
+        assert await self.rolled() == (len(readings), sum(reading.value or 0 for reading in readings))
+
+    async def rolled(self) -> tuple[int, float]:
+        """How many readings are in the roll-ups, and their sum."""
+        asked = select(func.sum(schema.rollups.c.count), func.sum(schema.rollups.c.sum))
+        async with self.store.read() as tx:
+            count, total = (await tx.execute(asked)).one()
+        return count or 0, total or 0.0
+
+    async def events(self) -> list[tuple[str, str]]:
+        async with self.store.read() as tx:
+            return [(event.kind, event.text) for event in reversed(await list_events(tx))]
+
+    async def board(self, id: str = BOARD) -> boards.BoardRow:
+        async with self.store.read() as tx:
+            return await boards.get_board(tx, id)
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
+    async with Hub.open(tmp_path) as opened:
+        await opened.join(BOARD)
+        yield opened
+
+
+def stream(count: int = 30, name: str = "s" * 16, **options: object) -> Stream:
+    made = Stream(name, **options)  # type: ignore[arg-type]
+    made.sample(count)
+    return made
+
+
+# --- exactly once --------------------------------------------------------------------------------
+
+
+async def test_readings_are_stored_acknowledged_counted_and_shown(hub: Hub) -> None:
+    made = stream(30, sensors=("room", "hall"))
+    line = await hub.take(made.message((1, 10), (11, 20)), made.message((21, 30), low=21))
+    assert line.acks() == [{made.name: 20}, {made.name: 30}]
+    await hub.check(made)
+    assert hub.latest.boards[BOARD].values["hall"].value == 30.0
+    assert (await hub.board()).latest == {"room": (29.0, WALL_MS + 28_000), "hall": (30.0, WALL_MS + 29_000)}
+    counters = hub.ingest.counters()
+    assert (counters.messages, counters.readings, counters.acks) == ({"readings": 2}, 30, 2)
+
+
+async def test_what_comes_again_or_overlaps_is_stored_once(hub: Hub) -> None:
+    made = stream(40)
+    first, second = made.message((1, 10)), made.message((11, 20))
+    overlap, rest = made.message((6, 25)), made.message((21, 40))
+    await hub.take(first, first, second, first, overlap, second, rest, rest)
+    await hub.check(made)
+    assert hub.ingest.counters().duplicates == 4
+
+
+async def test_the_same_within_one_transaction(hub: Hub) -> None:
+    made = stream(40)
+    spans = [(1, 10), (1, 10), (11, 20), (6, 25), (31, 40), (26, 40), (11, 20)]
+    line = await hub.take_at_once(*(made.message(span) for span in spans))
+    await hub.check(made)
+    assert line.acks()[-1] == {made.name: 40}
+
+
+async def test_behind_a_hole_nothing_is_stored_and_the_board_is_told_once(hub: Hub) -> None:
+    made = stream(80)
+    windows = [made.message((first, first + 9)) for first in range(21, 80, 10)]
+    line = await hub.take(made.message((1, 10)), *windows)
+    assert line.acks() == [{made.name: 10}, {made.name: 10}]
+    assert [reading.seq for reading in await hub.stored()] == list(range(1, 11))
+    assert hub.ingest.counters().stalled == 6
+    line = await hub.take(made.message((11, 20)), *windows)
+    assert line.acks()[-1] == {made.name: 80}
+    await hub.check(made)
+
+
+async def test_an_answer_that_was_lost_is_given_again_but_not_to_each_resend(hub: Hub) -> None:
+    made = stream(10)
+    again = made.message((1, 10))
+    line = await hub.take(again, again, again)
+    assert line.acks() == [{made.name: 10}]
+    line = Line()
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(hub._run(line))
+        for _ in range(3):
+            hub.now_ms += 6_000
+            before = hub.settled
+            line.arrive(again)
+            while hub.settled == before and not running.done():
+                await asyncio.sleep(0.001)
+        line.cut()
+    assert line.acks() == [{made.name: 10}] * 2  # a new session begins with none; then every ten seconds
+    await hub.check(made)
+
+
+async def test_two_streams_are_answered_together(hub: Hub) -> None:
+    old, new = stream(10, "o" * 16), stream(5, "n" * 16, wall_ms=WALL_MS + 60_000)
+    held = {new.name: Held(1, 6)}
+    line = await hub.take(old.message((1, 10), held=held), new.message((1, 5), held={old.name: Held(11, 11)}))
+    assert line.acks() == [{old.name: 10, new.name: 0}, {old.name: 10, new.name: 5}]
+    await hub.check(old, new)
+    assert hub.latest.boards[BOARD].values["room"].value == 5.0
+
+
+async def test_boards_may_use_the_same_stream_id(hub: Hub) -> None:
+    await hub.join(OTHER)
+    mine, theirs = stream(10), stream(12, board=OTHER)
+    line = await hub.take_at_once(mine.message((1, 10)), theirs.message((1, 12)))
+    assert (line.acks(BOARD)[-1], line.acks(OTHER)[-1]) == ({mine.name: 10}, {mine.name: 12})
+    await hub.check(mine, theirs)
+
+
+# --- gaps ----------------------------------------------------------------------------------------
+
+
+async def test_a_declared_gap_is_recorded_once_and_settles_the_stream(hub: Hub) -> None:
+    made = stream(40)
+    gap = made.gap(11, 20)
+    line = await hub.take(made.message((1, 10)), *[made.message((21, 40), low=21, gaps=[gap])] * 2)
+    assert line.acks()[-1] == {made.name: 40}
+    async with hub.store.read() as tx:
+        [found] = await list_gaps(tx, BOARD, 0, 2 * WALL_MS)
+    assert (found.seq0, found.count, found.reason) == (11, 10, "outbox-full")
+    assert (found.from_ms, found.to_ms) == (gap.from_ms, gap.to_ms)
+    assert await hub.events() == [("gap", "10 readings are gone: the board had no room to keep them")]
+    assert hub.ingest.counters().lost == 10
+
+
+async def test_a_batch_may_hold_nothing_but_a_gap(hub: Hub) -> None:
+    made = stream(20)
+    line = await hub.take(made.message(low=21, gaps=[made.gap(1, 20)]))
+    assert line.acks() == [{made.name: 20}]
+    assert await hub.stored() == []
+
+
+async def test_what_a_deleted_outbox_took_with_it_is_lost_between_two_known_times(hub: Hub) -> None:
+    made = stream(40)
+    line = await hub.take(made.message((1, 10)), made.message((31, 40), low=31))
+    assert line.acks()[-1] == {made.name: 40}
+    async with hub.store.read() as tx:
+        [gap] = await list_gaps(tx, BOARD, 0, 2 * WALL_MS)
+    assert (gap.seq0, gap.count, gap.reason) == (11, 20, "lost")
+    assert (gap.from_ms, gap.to_ms) == (made.readings[9].wall_ms, made.readings[30].wall_ms)
+
+
+# --- the machine ---------------------------------------------------------------------------------
+
+
+async def test_a_crash_between_the_commit_and_the_ack(tmp_path: Path) -> None:
+    made = stream(20)
+    async with Hub.open(tmp_path) as hub:
+        await hub.join(BOARD)
+        line = Line()
+        line.arrive(made.message((1, 20)))
+        line.cut()
+        await hub._run(line)
+        assert line.acks() == []
+    async with Hub.open(tmp_path) as hub:
+        assert (await hub.take(made.message((1, 20)))).acks() == [{made.name: 20}]
+        await hub.check(made)
+
+
+async def test_what_came_before_the_link_ended_is_committed(hub: Hub) -> None:
+    made = stream(500)
+    line = Line()
+    line.arrive(*(made.message((first, first)) for first in range(1, 501)))
+    line.cut()
+    await hub._run(line)
+    await hub.check(made)
+
+
+async def test_a_hub_restored_from_an_older_copy_shows_the_loss_as_a_gap(tmp_path: Path) -> None:
+    made = stream(60)
+    async with Hub.open(tmp_path) as hub:
+        await hub.join(BOARD)
+        await hub.take(made.message((1, 20)))
+    (tmp_path / "copy").mkdir()
+    shutil.copy(tmp_path / "hub.db", tmp_path / "copy" / "hub.db")
+    async with Hub.open(tmp_path) as hub:
+        await hub.take(made.message((21, 40), low=21))
+    async with Hub.open(tmp_path / "copy") as hub:
+        line = await hub.take(made.message((41, 60), low=41))
+        assert line.acks() == [{made.name: 60}]
+        assert [reading.seq for reading in await hub.stored()] == [*range(1, 21), *range(41, 61)]
+        async with hub.store.read() as tx:
+            [gap] = await list_gaps(tx, BOARD, 0, 2 * WALL_MS)
+        assert (gap.seq0, gap.count, gap.reason) == (21, 20, "lost")
+        assert await hub.rolled() == (
+            40,
+            sum(reading.value or 0 for reading in made.readings[:20] + made.readings[40:]),
+        )
+
+
+async def test_rollups_and_picture_survive_a_kill_before_they_were_saved(tmp_path: Path) -> None:
+    """A kill leaves the database as it was at the last commit: so a copy of it is one."""
+    made = stream(2000)
+    async with Hub.open(tmp_path) as hub:
+        await hub.join(BOARD)
+        line = Line()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(hub._run(line))
+            for number in range(4):
+                line.arrive(made.message((500 * number + 1, 500 * number + 500), low=500 * number + 1))
+                while hub.settled <= number:
+                    await asyncio.sleep(0.001)
+            assert await hub.rolled() == (0, 0)
+            (tmp_path / "killed").mkdir()
+            for file in tmp_path.glob("hub.db*"):
+                shutil.copy(file, tmp_path / "killed" / file.name)
+            line.cut()
+        await hub.check(made)
+    async with Hub.open(tmp_path / "killed") as hub:
+        assert hub.latest.boards[BOARD].values["room"].value == 2000.0
+        await hub.take()
+        await hub.check(made)
+        await hub.take()
+        await hub.check(made)
+
+
+async def test_ingest_stopped_at_any_moment_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Cancelled in the middle of reading, deciding, committing or answering, with the same objects
+    or new ones: the board sends again what was not acknowledged, and each reading is there once."""
+    luck = random.Random(5)
+    made = stream(3000)
+    acknowledged = 0
+    async with Hub.open(tmp_path) as hub:
+        await hub.join(BOARD)
+    while acknowledged < 3000:
+        async with Hub.open(tmp_path) as hub:
+            for _ in range(3):
+                line = Line()
+                line.arrive(*resend(made, acknowledged))
+                running = asyncio.ensure_future(hub.ingest.run(line))
+                await asyncio.sleep(luck.uniform(0.0, 0.06))
+                running.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await running
+                acknowledged = max([acknowledged, *(ack[made.name] for ack in line.acks())])
+    async with Hub.open(tmp_path) as hub:
+        await hub.take()
+        await hub.check(made)
+
+
+def resend(made: Stream, acknowledged: int) -> Iterator[Message]:
+    """What a board sends that was told so far: at most 16 batches of 20."""
+    for first in range(acknowledged + 1, min(acknowledged + 320, len(made.readings)), 20):
+        yield made.message((first, min(first + 19, len(made.readings))), low=acknowledged + 1)
+
+
+async def test_a_full_disk_takes_nothing_and_loses_nothing(
+    hub: Hub, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = stream(4000)
+    await hub.take(made.message((1, 1000)))
+    await limit_pages(hub, 1)
+    full = await hub.take(made.message((1001, 3000)), made.message((1001, 3000)))
+    assert full.acks() == []
+    assert hub.ingest.counters().refused == {"disk-full": 2}
+    assert [record.message for record in caplog.records] == ["cannot commit"]
+    await limit_pages(hub, 1_000_000)
+    with caplog.at_level(logging.INFO):
+        line = await hub.take(made.message((1001, 3000)), made.message((3001, 4000)))
+    assert line.acks()[-1] == {made.name: 4000}
+    assert "commits again" in caplog.messages
+    await hub.check(made)
+
+
+async def limit_pages(hub: Hub, pages: int) -> None:
+    async with hub.store.write() as tx:
+        await tx.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+
+
+async def test_what_is_only_in_memory_is_saved_though_nothing_comes(tmp_path: Path) -> None:
+    made = stream(10)
+    async with Store.open(tmp_path / "hub.db") as store:
+        hub = Hub(store)
+        hub.ingest = Ingest(store, hub.latest, lambda: WALL_MS, commit_every_ms=0, fold_every_s=0.05)
+        await hub.join(BOARD)
+        line = Line()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(hub._run(line))
+            line.arrive(made.message((1, 10)))
+            async with asyncio.timeout(5):
+                while (await hub.rolled())[0] < 10:
+                    await asyncio.sleep(0.005)
+            assert (await hub.board()).latest == {"room": (10.0, WALL_MS + 9000)}
+            line.cut()
+
+
+# --- who speaks ----------------------------------------------------------------------------------
+
+
+async def test_unknown_and_revoked_boards_are_not_believed(hub: Hub) -> None:
+    await hub.join(OTHER)
+    async with hub.store.write() as tx:
+        await boards.revoke_board(tx, OTHER, 1)
+    stranger, revoked = stream(5, board="d" * 16), stream(5, board=OTHER)
+    line = await hub.take(stranger.message((1, 5)), revoked.message((1, 5)), presence("online", board=OTHER))
+    assert line.published == []
+    assert hub.ingest.counters().refused == {"unknown-board": 1, "revoked": 2}
+    assert hub.latest.boards.keys() <= {BOARD, OTHER}
+    assert await hub.stored(OTHER) == []
+    await hub.join("d" * 16)
+    assert (await hub.take(stranger.message((1, 5)))).acks("d" * 16) == [{stranger.name: 5}]
+
+
+def garbage() -> list[Message]:
+    good = stream(4)
+    topic = topics.up(BOARD, "readings")
+    return [
+        Message(topic, b"\x00\xff garbage"),
+        Message(topic, b"not zlib", content_type=ZLIB_JSON),
+        Message(topic, good.message((1, 4)).payload, content_type="text/plain"),
+        Message(topic, b"[" * 100_000),
+        Message(topic, b"x" * 300_000),
+        Message(topic, good.payload((1, 2), (4, 4))),
+        Message(topic, good.payload((1, 4)).replace(b'"value":[1.0', b'"value":[1.0,1.0')),
+        Message(topics.up(BOARD, "about"), dumps(about(board=OTHER))),
+        Message(f"lichen/v1/{BOARD}/up/nonsense", b"{}"),
+        good.message((1, 4), held={"t" * 16: Held(9, 2)}),
+    ]
+
+
+async def test_garbage_is_counted_named_once_and_harms_nobody(
+    hub: Hub, caplog: pytest.LogCaptureFixture
+) -> None:
+    await hub.join(OTHER)
+    good = stream(5, board=OTHER)
+    bad = garbage()
+    await hub.take_at_once(*bad[:5], good.message((1, 5)), *bad[5:])
+    counters = hub.ingest.counters()
+    assert sum(counters.refused.values()) == counters.offenders[BOARD] == len(bad)
+    assert counters.refused["too-large"] == 1
+    assert [record.message for record in caplog.records] == ["refusing messages"]
+    assert await hub.stored(BOARD) == []
+    with caplog.at_level(logging.INFO):
+        await hub.take(stream(4).message((1, 4)))
+    assert caplog.messages[-1] == "messages are good again"
+    await hub.check(stream(4), good)
+
+
+async def test_an_emptied_topic_and_those_of_others_say_nothing(hub: Hub) -> None:
+    line = Line()
+    line.arrive(
+        Message(topics.up(BOARD, "presence"), b"", retain=True), Message(topics.up(BOARD, "apps"), b"{}")
+    )
+    line.cut()
+    await hub._run(line)
+    assert hub.settled == 0
+
+
+# --- presence and about --------------------------------------------------------------------------
+
+
+def presence(state: str, nonce: str = "n1", *, retained: bool = False, board: str = BOARD) -> Message:
+    said = Presence(state, nonce, BOOT, 5)  # type: ignore[arg-type]
+    return Message(topics.up(board, "presence"), dumps(said), retain=retained)
+
+
+def about(board: str = BOARD, sensors: Sequence[Sensor] = ()) -> About:
+    return About(
+        board=board, version="1", log_key="", seal_key="", boot=BOOT, started_ms=1, sensors=tuple(sensors)
+    )
+
+
+async def test_boards_come_and_go_and_events_tell_only_that(hub: Hub) -> None:
+    await hub.take(
+        presence("online", "n1", retained=True), presence("online", "n1"), presence("offline", "n1")
+    )
+    assert await hub.events() == [("online", "went online"), ("offline", "went offline")]
+    assert hub.latest.boards[BOARD].presence == (await hub.board()).presence == "offline"
+
+
+async def test_the_will_of_an_earlier_session_is_not_believed(hub: Hub) -> None:
+    await hub.take(presence("online", "n1"), presence("online", "n2"), presence("offline", "n1"))
+    assert (await hub.board()).presence == hub.latest.boards[BOARD].presence == "online"
+    await hub.take(presence("offline", "n2"))
+    assert (await hub.board()).presence == "offline"
+
+
+async def test_what_the_broker_kept_is_the_last_that_was_said(hub: Hub) -> None:
+    """While the hub was away the board came back and left: its nonce is news, and true."""
+    await hub.take(presence("online", "n1"))
+    await hub.take(presence("offline", "n2", retained=True))
+    assert (await hub.board()).presence == "offline"
+
+
+async def test_presence_within_one_transaction(hub: Hub) -> None:
+    await hub.take_at_once(
+        presence("online", "n1"),
+        presence("offline", "n1"),
+        presence("online", "n2"),
+        presence("offline", "n1"),
+    )
+    assert (await hub.board()).presence == "online"
+    assert [kind for kind, _ in await hub.events()] == ["online", "offline", "online"]
+
+
+async def test_what_a_board_says_of_itself_is_kept_and_its_sensors_described(hub: Hub) -> None:
+    made = stream(4)
+    room = Sensor("room", "thermal", "Cel", "temperature", 1000)
+    await hub.take(made.message((1, 4)), Message(topics.up(BOARD, "about"), dumps(about(sensors=[room]))))
+    async with hub.store.read() as tx:
+        [sensor] = await boards.list_sensors(tx, BOARD)
+    assert (sensor.unit, sensor.quantity) == ("Cel", "temperature")
+    row = await hub.board()
+    assert row.about is not None
+    assert row.heard_ms == WALL_MS
+
+
+async def test_watchers_hear_of_readings_after_their_commit(hub: Hub) -> None:
+    made = stream(4)
+    with hub.latest.watch(BOARD) as changes:
+        await hub.take(made.message((1, 4)))
+        change = await anext(changes)
+    assert change.values == {"room": (4.0, WALL_MS + 3000)}
+
+
+# --- load ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+async def test_a_burst_of_a_fleet_is_read_no_faster_than_it_is_committed(tmp_path: Path) -> None:
+    ids = [f"{letter}{other}" + "a" * 14 for letter in "abcdefghij" for other in "abcdefghij"]
+    async with Hub.open(tmp_path) as hub:
+        await hub.join(*ids)
+        streams = [stream(200, board=id) for id in ids]
+        line = Line()
+        for first in range(1, 200, 2):
+            line.arrive(*(made.message((first, first + 1)) for made in streams))
+        line.cut()
+        await hub._run(line)
+        assert hub.ingest.counters().readings == 20_000
+        await hub.check(*streams)
