@@ -51,11 +51,21 @@ async def open_session(address: Address) -> AsyncIterator[Session]:
             await client.say_goodbye()
 
 
-def _quiet() -> logging.Logger:
-    """aiomqtt and paho log what they raise as well, and each publish beyond ten under way."""
-    logger = logging.getLogger("aiomqtt")
-    logger.setLevel(logging.CRITICAL)
-    return logger
+class _Ear(logging.Logger):
+    """Hears what aiomqtt and paho would log, and writes nothing: what matters they raise as well.
+
+    But for the error of a socket that breaks: paho tells that to its logger alone, and it may be
+    a sentence about our certificate.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("aiomqtt", logging.CRITICAL)
+        self.heard: OSError | None = None
+
+    def log(self, level: int, msg: object, *args: object, **_: Any) -> None:
+        for arg in args:
+            if isinstance(arg, OSError):
+                self.heard = arg
 
 
 class _Client(aiomqtt.Client):
@@ -68,10 +78,12 @@ class _Client(aiomqtt.Client):
     5. a broker that hangs up before it has answered is noticed (aiomqtt: at the timeout);
     6. it connects in a thread that nobody waits for: looking up a name can take half a minute,
        and whoever leaves meanwhile is left with no connection;
-    7. a file number is watched only while it is ours (aiomqtt: a turn later, open or not).
+    7. a file number is watched only while it is ours (aiomqtt: a turn later, open or not);
+    8. what has arrived is read at once (aiomqtt: a packet each turn of the loop).
     """
 
     def __init__(self, address: Address) -> None:
+        self._ear = _Ear()
         super().__init__(
             str(address.unix) if address.unix else address.host,
             address.port or 1,  # paho wants one for a unix socket too
@@ -85,11 +97,12 @@ class _Client(aiomqtt.Client):
             clean_start=address.clean_start,
             properties=packets.connect_properties(address),
             timeout=address.timeout_s,
-            logger=_quiet(),
+            logger=self._ear,
         )
         self.address = address
         self.answers: dict[int, asyncio.Future[ReasonCode]] = {}
         self.window = asyncio.Semaphore(WINDOW)
+        self._packets = 0
         self._left = False
         self._housekeeping: asyncio.TimerHandle | None = None
         self._disconnected.add_done_callback(self._fail_waiting)
@@ -161,7 +174,7 @@ class _Client(aiomqtt.Client):
         """Why it failed to connect (``error``), or has ended."""
         if self._disconnected.done() and not self._disconnected.cancelled():
             error = self._disconnected.exception() or error
-        return reasons.of(error, self.address)
+        return reasons.of(self._ear.heard or error, self.address)
 
     def _fail_waiting(self, lost: asyncio.Future[None]) -> None:
         if not lost.cancelled():
@@ -205,10 +218,15 @@ class _Client(aiomqtt.Client):
             self.close()  # paho would trip over the same bytes again
 
     def _read(self) -> None:
-        self._client.loop_read()
-        while getattr(self._client.socket(), "pending", int)():
-            # Decrypted already, so no event will come for it.
+        # All that is there: aiomqtt takes one packet a turn of the loop, and a broker that is faster
+        # than that drops messages.  It ends, because the broker waits for our PUBACKs.
+        while True:
+            packets_before = self._packets
             self._client.loop_read()
+            # What TLS has decrypted already, no event announces.
+            is_more = getattr(self._client.socket(), "pending", int)() > 0
+            if self._packets == packets_before and not is_more:
+                return
 
     def _keep_house(self) -> None:
         # A ping leaves at most a quarter of the keepalive late; brokers wait for half as much more
@@ -242,6 +260,10 @@ class _Client(aiomqtt.Client):
             return
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
 
+    def _on_message(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
+        self._packets += 1
+        super()._on_message(client, userdata, message)
+
     def _on_publish(
         self,
         client: mqtt.Client,
@@ -250,6 +272,7 @@ class _Client(aiomqtt.Client):
         reason_code: ReasonCode,
         properties: Properties,
     ) -> None:
+        self._packets += 1
         answer = self.answers.get(mid)
         if answer is not None and not answer.done():
             answer.set_result(reason_code)
