@@ -37,10 +37,9 @@ soak: ## Repeat the tests with random faults, many rounds each
 	@.ci/prepare test
 	LICHEN_SOAK=1 $(PYTEST) -m soak tests
 
-docs: ## Generate docs/reference from the code, and the screenshot from a running hub
+docs: ## Write docs/reference anew from the code
 	@.ci/prepare test
 	.venv/bin/python docs/generate.py
-	.venv/bin/python docs/screenshot.py
 
 clean: ## Remove all that was installed or built here (what `make run` stored stays in .run)
 	rm -rf .venv build dist hub/web/static/vendor bench.json \

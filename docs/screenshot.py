@@ -1,4 +1,4 @@
-"""Take docs/img/board.png of a running hub: `make docs`.
+"""Take docs/img/board.png of a running hub: `.venv/bin/python docs/screenshot.py`.
 
 Starts what `make run` starts, in a folder of its own, lets it measure for a while, and looks at
 the board's page as a visitor with the login link does.  Needs Debian's chromium.
@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,10 +26,10 @@ PICTURE = ROOT / "docs" / "img" / "board.png"
 PROGRAMS = Path(sys.executable).parent
 PORT = 8520
 NAME = "pump-07"
-MEASURE_S = 90
+MEASURE_S = 300
 SETTLE_S = 3
 MAX_BYTES = 150_000
-WIDTH, HEIGHT = 1100, 760
+WIDTH, HEIGHT = 1100, 1000
 
 
 @contextlib.contextmanager
@@ -59,7 +60,8 @@ def take(link: str) -> None:
         page.get_by_role("button").first.click()
         page.get_by_role("link", name=NAME).first.click()
         page.wait_for_timeout(MEASURE_S * 1000)
-        page.reload(wait_until="load")
+        now_ms = time.time_ns() // 1_000_000
+        page.goto(f"{page.url}?from_ms={now_ms - MEASURE_S * 1000}&to_ms={now_ms}")
         page.wait_for_timeout(SETTLE_S * 1000)
         page.screenshot(path=PICTURE)
         browser.close()

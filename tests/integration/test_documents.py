@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,8 @@ from support.lab import free_ports
 from support.source import ROOT
 
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^([^\n]*)\n\n?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"`~/(\S+)`:$")
 PAGE_PORT = 8420
 PREFIX = r"(?:\w+=\S+ )*(?:\S*/)?"
 # What runs until Ctrl-C, and what it says or does once others may rely on it.
@@ -37,14 +39,23 @@ LASTING = {
 }
 
 
-def commands(document: str) -> Iterator[str]:
-    """The commands of a document: the lines of its console blocks that begin with a prompt."""
-    for language, text in BLOCK.findall((ROOT / document).read_text()):
+@dataclass(frozen=True)
+class Step:
+    """A command to type, or with a ``path`` below the home, a file to write."""
+
+    text: str
+    path: str = ""
+
+
+def steps(document: str) -> Iterator[Step]:
+    """What a reader of a document does: its `console` blocks, and `toml` blocks below a file's name."""
+    for before, language, text in BLOCK.findall((ROOT / document).read_text()):
         assert language not in ("sh", "bash", "shell"), f"{document}: commands go into `console` blocks"
-        if language == "console":
-            for line in text.replace("\\\n", " ").splitlines():
-                if line.startswith("$ "):
-                    yield line.removeprefix("$ ").partition("    #")[0].strip()
+        if language == "toml" and (named := FILE.search(before)):
+            yield Step(text, named[1])
+        for line in text.replace("\\\n", " ").splitlines() if language == "console" else ():
+            if line.startswith("$ "):
+                yield Step(line.removeprefix("$ ").partition("    #")[0].strip())
 
 
 class Session:
@@ -54,18 +65,20 @@ class Session:
         self.checkout = folder / "lichen"
         self.ports = free_ports(3)
         self.lasting: list[Lasting] = []
-        home = folder / "home"
-        home.mkdir()
+        self.home = folder / "home"
+        self.home.mkdir()
         programs = Path(sys.executable).parent
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("LICHEN_", "PYTEST_"))},
-            "HOME": str(home),
+            "HOME": str(self.home),
             "PATH": f"{programs}:{os.environ['PATH']}",
             "PORT": str(self.ports[0]),
         }
         self._copy_checkout()
 
     def _copy_checkout(self) -> None:
+        # The copy shares the environment, and must find nothing in it to install.
+        subprocess.run([ROOT / ".ci" / "prepare", "test"], check=True)
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT, text=True, capture_output=True, check=True,
@@ -76,8 +89,15 @@ class Session:
                 shutil.copy(ROOT / name, self.checkout / name)
         (self.checkout / ".venv").symlink_to(Path(sys.prefix))
 
-    def type(self, command: str) -> None:
-        """Run a command; one that lasts is left running once it is ready."""
+    def do(self, step: Step) -> None:
+        """Take a step; a command that lasts is left running once it is ready."""
+        if step.path:
+            (self.home / step.path).parent.mkdir(exist_ok=True)
+            (self.home / step.path).write_text(step.text)
+        else:
+            self._type(step.text)
+
+    def _type(self, command: str) -> None:
         text = command.replace("hub.example.org", "127.0.0.1")
         for offset, port in enumerate(self.ports):
             text = text.replace(str(PAGE_PORT + offset), str(port))
@@ -153,8 +173,8 @@ def session(short_path: Path) -> Iterator[Session]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_command_works(document: str, session: Session) -> None:
-    for command in commands(document):
-        session.type(command)
+    for step in steps(document):
+        session.do(step)
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, "CHANGELOG.md"])
