@@ -16,8 +16,9 @@ Every board has one; it needs no configuration.  Channels, each ``<sensor>.<chan
     kind = "capacity"
 
 The first reading has no ``cpu``, ``net_rx`` and ``net_tx``: they are differences, and a made-up
-zero would be a lie.  /proc never blocks, so it is read on the event loop (about 0.2 ms);
-statvfs(2) hangs on a dead network mount, so it is not, and only the disk fails then.
+zero would be a lie.  What never blocks is read on the event loop (0.2 ms, 0.6 ms with cold
+caches): /proc, and a local disk.  statvfs(2) hangs on a dead network mount, so any other disk
+is asked in a thread, and only it fails then.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ CHANNELS = (
 
 MIN_SPAN_S = 0.05
 """Differences over less time than this are noise: /proc/stat counts hundredths of a second."""
+LOCAL = frozenset({"ext2", "ext3", "ext4", "f2fs", "xfs", "vfat", "tmpfs", "overlay", "squashfs", "erofs"})
+"""File systems that keep their free space in memory."""
 DISK_TIMEOUT_S = 2.0
 """How long the other values wait for the disk's."""
 
@@ -88,7 +91,10 @@ class Capacity:
         self._disk_timeout_s = disk_timeout_s
         self._prefix = options.name
         self._disk = options.disk or _existing(env.state_dir)
+        self._disk_is_local = False
         self._net_class = env.sysfs / "class/net"
+        self._nics: list[str] = []
+        self._counted: list[str] = []
         self._run_blocking = env.run_blocking
         self._before = self._look()
 
@@ -134,13 +140,19 @@ class Capacity:
     def interfaces(self, names: Iterable[str]) -> list[str]:
         """Those with hardware behind them; a container's bridge would count the same bytes again."""
         names = [name for name in names if name != "lo"]
-        return [name for name in names if (self._net_class / name / "device").exists()] or names
+        if names != self._nics:
+            self._nics = names
+            self._counted = [name for name in names if (self._net_class / name / "device").exists()] or names
+        return self._counted
 
     async def _disk_usage(self) -> tuple[float | LichenError, float | LichenError]:
         """Percent and bytes used, as df(1) counts: what is kept for root is not free."""
         try:
-            async with asyncio.timeout(self._disk_timeout_s):
-                disk = await self._run_blocking(lambda: os.statvfs(self._disk))
+            if self._disk_is_local:
+                disk = os.statvfs(self._disk)
+            else:
+                async with asyncio.timeout(self._disk_timeout_s):
+                    disk, self._disk_is_local = await self._run_blocking(self._look_at_disk)
         except TimeoutError:
             error = Refused(f"{self._disk}: the file system does not answer", code="timeout")
         except OSError as failure:
@@ -151,6 +163,21 @@ class Capacity:
             used = disk.f_blocks - disk.f_bfree
             return 100 * used / max(1, used + disk.f_bavail), float(used * disk.f_frsize)
         return error, error
+
+    def _look_at_disk(self) -> tuple[os.statvfs_result, bool]:
+        return os.statvfs(self._disk), is_local(self._disk)
+
+
+def is_local(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
+    """Whether statvfs(2) of ``path`` is answered from memory."""
+    device = path.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in mounts.read_text().splitlines():
+        # proc(5): id, parent, major:minor, root, mount point, options, ... - type, source, options
+        mount, _, file_system = line.partition(" - ")
+        if mount.split()[2] == wanted:
+            return file_system.split()[0] in LOCAL
+    return False
 
 
 def _memory() -> tuple[float, float]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import psutil
+import pytest
 
 from agent.sensors import capacity
-from agent.sensors.capacity import CHANNELS, Capacity, Options
+from agent.sensors.capacity import CHANNELS, Capacity, Options, is_local
 from agent.sensors.driver import Environment
 from agent.wire.errors import LichenError
 from support.sysfs import Sysfs
@@ -79,6 +80,33 @@ async def test_a_disk_that_does_not_answer_holds_up_nothing_else(tmp_path: Path)
     values = await sensor.read()
     assert str(values["capacity.disk"]) == f"{tmp_path}: the file system does not answer"
     assert values["capacity.memory"] > 0
+
+
+@pytest.mark.parametrize(("type_", "expected"), [("ext4", True), ("nfs4", False), ("fuse.sshfs", False)])
+def test_only_a_disk_that_answers_from_memory_is_local(tmp_path: Path, type_: str, expected: bool) -> None:
+    device = tmp_path.stat().st_dev
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "22 1 0:99 / /proc rw,nosuid shared:5 - proc proc rw\n"
+        f"36 35 {os.major(device)}:{os.minor(device)} / /var rw,noatime master:1 - {type_} /dev/root rw\n"
+    )
+    assert is_local(tmp_path, mounts) is expected
+    mounts.write_text("")
+    assert not is_local(tmp_path, mounts)
+
+
+async def test_a_local_disk_needs_no_thread(tmp_path: Path) -> None:
+    calls = []
+
+    async def counted(function: Callable[[], T]) -> T:
+        calls.append(function)
+        result = function()
+        return (result[0], True) if isinstance(result, tuple) else result  # type: ignore[return-value]
+
+    sensor = Capacity(Options(name="capacity", kind="capacity"), environment(tmp_path, counted))
+    first, second = await sensor.read(), await sensor.read()
+    assert len(calls) == 1
+    assert second["capacity.disk_used"] == pytest.approx(first["capacity.disk_used"], rel=0.1)
 
 
 async def test_bridges_do_not_count_a_byte_twice(tmp_path: Path) -> None:
