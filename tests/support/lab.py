@@ -215,7 +215,8 @@ class Lab:
         if not database.exists():
             return []
         with read_only(database) as connection:
-            return connection.execute(sql, args).fetchall()
+            made = connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+            return connection.execute(sql, args).fetchall() if made else []
 
     async def until(
         self, condition: Callable[[], Any], what: str, within_s: float = 20, every_s: float = 0.05
