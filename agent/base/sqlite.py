@@ -107,7 +107,7 @@ class Database:
 
         # The shield: work that waits for its turn is not taken out of the queue by a cancelled caller,
         # who could not know whether it was.
-        return await asyncio.shield(asyncio.wrap_future(self._thread.submit(call)))
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, call))
 
     def _connect(self, synchronous: Synchronous, read_only: bool) -> None:
         # isolation_level=None: transactions are begun and ended here, not guessed by the module.
@@ -122,9 +122,9 @@ class Database:
     async def _close(self) -> None:
         # The thread works in order: what was begun is ended before the connection closes.  The
         # shield keeps a cancelled caller from taking the closing out of the queue.
-        closing = self._thread.submit(self._disconnect)
+        closing = asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
         self._thread.shutdown(wait=False)
-        await asyncio.shield(asyncio.wrap_future(closing))
+        await asyncio.shield(closing)
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -7,7 +7,8 @@
         assert clock.mono_ms() == 86_400_000
 
 The event loop is asyncio's own but for its selector, which instead of waiting for a timer sets
-the time to it.  Threads and sockets are not for such tests: nobody waits for them.
+the time to it.  Work in an executor takes no time: the clock stands still until it is done.
+Other threads, and sockets, are not for such tests: nobody waits for them.
 """
 
 from __future__ import annotations
@@ -32,10 +33,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self.now_s = 0.0
         self.wakeups = 0
+        self.working = 0
         super().__init__(_Selector(self))
 
     def time(self) -> float:
         return self.now_s
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:
+        future = super().run_in_executor(executor, func, *args)
+        self.working += 1
+        future.add_done_callback(self._worked)
+        return future
+
+    def _worked(self, _: object) -> None:
+        self.working -= 1
 
 
 class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type,misc]
@@ -47,6 +58,8 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type,misc]
         ready: list[Any] = super().select(0)
         if ready or timeout == 0:
             return ready
+        if self._loop.working:
+            return list(super().select(None))  # the executor wakes the loop when something is done
         if timeout is None:
             raise RuntimeError("everybody waits, and nobody for a timer")
         self._loop.now_s += timeout
