@@ -94,21 +94,36 @@ class GapRow:
 
 
 async def read_range(
-    tx: AsyncConnection, board: str, sensor: str, from_ms: int, to_ms: int, points: int
+    tx: AsyncConnection,
+    board: str,
+    sensor: str,
+    from_ms: int,
+    to_ms: int,
+    points: int,
+    *,
+    most_batches: int = RAW_BATCHES,
 ) -> Series:
     """At most ``points`` points of one sensor with ``from_ms <= time < to_ms``, by time.
 
-    Single readings where that is affordable, merged into steps where there are too many;
-    else roll-ups of 15 minutes, or merged into wider steps.  Roll-ups lag up to a minute
-    behind.  A step is aligned to its own length, so the first may begin before
-    ``from_ms``.  Values that a sensor could not tell are left out.  Raises Refused: "not-found"
-    for a sensor that the board never had, "invalid" for an empty range.
+    Single readings where that is affordable (at most ``most_batches`` to unpack), merged into
+    steps where there are too many; else roll-ups of 15 minutes, or merged into wider steps.
+    Roll-ups lag up to a minute behind.  A step is aligned to its own length, so the first may
+    begin before ``from_ms``.  Values that a sensor could not tell are left out.  Raises Refused:
+    "not-found" for a sensor that the board never had, "invalid" for an empty range.
     """
-    return (await read_ranges(tx, board, (sensor,), from_ms, to_ms, points))[sensor]
+    found = await read_ranges(tx, board, (sensor,), from_ms, to_ms, points, most_batches=most_batches)
+    return found[sensor]
 
 
 async def read_ranges(
-    tx: AsyncConnection, board: str, names: Collection[str], from_ms: int, to_ms: int, points: int
+    tx: AsyncConnection,
+    board: str,
+    names: Collection[str],
+    from_ms: int,
+    to_ms: int,
+    points: int,
+    *,
+    most_batches: int = RAW_BATCHES,
 ) -> dict[str, Series]:
     """`read_range` of several sensors of a board, whose batches are unpacked once for all of them."""
     from_ms = max(from_ms, 0)
@@ -116,7 +131,7 @@ async def read_ranges(
         raise Refused(f"no points fit into {points} steps from {from_ms} to {to_ms}")
     ids = {name: await _sensor_id(tx, board, name) for name in names}
     singles: dict[str, list[tuple[int, float]]] = {}
-    if await _affordable(tx, board, from_ms, to_ms):
+    if await _affordable(tx, board, from_ms, to_ms, most_batches):
         singles = await _singles(tx, board, ids, from_ms, to_ms)
     return {
         name: await _series(tx, id, singles.get(name), from_ms, to_ms, points) for name, id in ids.items()
@@ -275,11 +290,11 @@ async def _sensor_id(tx: AsyncConnection, board: str, name: str) -> int:
     return int(found)
 
 
-async def _affordable(tx: AsyncConnection, board: str, from_ms: int, to_ms: int) -> bool:
-    some = select(batches.c.count).where(_touching(board, from_ms, to_ms)).limit(RAW_BATCHES + 1).subquery()
+async def _affordable(tx: AsyncConnection, board: str, from_ms: int, to_ms: int, most: int) -> bool:
+    some = select(batches.c.count).where(_touching(board, from_ms, to_ms)).limit(most + 1).subquery()
     asked = select(func.count(), func.coalesce(func.sum(some.c.count), 0)).select_from(some)
     number, readings = (await tx.execute(asked)).one()
-    return bool(number <= RAW_BATCHES and readings <= RAW_READINGS)
+    return bool(number <= most and readings <= RAW_READINGS)
 
 
 async def _singles(

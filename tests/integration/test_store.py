@@ -373,7 +373,7 @@ async def test_too_many_single_readings_become_steps(store: Store) -> None:
     assert len(series.points) <= 60
 
 
-async def test_a_long_range_is_made_of_rollups(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_range_is_made_of_rollups(store: Store) -> None:
     await join(store)
     day_ms = 24 * HOUR_MS
     start_ms = WALL_MS - WALL_MS % (364 * day_ms)
@@ -399,26 +399,24 @@ async def test_a_long_range_is_made_of_rollups(store: Store, monkeypatch: pytest
                 assert 1 <= len(series.points) <= points
 
 
-async def test_rollups_answer_where_single_readings_cost_too_much_or_are_gone(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_rollups_answer_where_single_readings_cost_too_much_or_are_gone(store: Store) -> None:
     await join(store)
     stream = Stream()
     stream.sample(3600)
     for first in range(1, 3600, 60):
         await keep(store, stream, (first, first + 59), low=first)
 
-    async def source() -> str:
+    async def source(most_batches: int) -> str:
+        span = (WALL_MS - HOUR_MS, WALL_MS + 2 * HOUR_MS)
         async with store.read() as tx:
-            return (await read_range(tx, BOARD, "room", WALL_MS - HOUR_MS, WALL_MS + 2 * HOUR_MS, 100)).source
+            series = await read_range(tx, BOARD, "room", *span, 100, most_batches=most_batches)
+        return series.source
 
-    assert await source() == "readings"
-    monkeypatch.setattr("hub.store.readings.RAW_BATCHES", 59)
-    assert await source() == "rollups"
-    monkeypatch.undo()
+    assert await source(60) == "readings"
+    assert await source(59) == "rollups"
     async with store.write() as tx:
         await tx.execute(delete(schema.batches).where(schema.batches.c.to_ms < WALL_MS + HOUR_MS / 2))
-    assert await source() == "rollups"
+    assert await source(60) == "rollups"
 
 
 async def test_what_a_sensor_could_not_tell_is_in_no_series(store: Store) -> None:

@@ -85,7 +85,8 @@ READINGS = st.lists(
 def test_the_cut_into_blocks_does_not_matter(
     readings: list[tuple[str, float | None, int]], sizes: list[int], skip: int
 ) -> None:
-    blocks, at = [], 0
+    blocks: list[Block] = []
+    at = 0
     while at < len(readings):
         size = sizes[len(blocks) % len(sizes)]
         blocks.append(block(*readings[at : at + size], seq0=at + 1))
