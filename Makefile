@@ -27,7 +27,7 @@ check: ## Run the linters, the type checker and the fast tests (a minute)
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
-	$(PYTEST) tests/unit tests/arch
+	$(PYTEST) $(PARALLEL) tests/unit tests/arch
 
 bench: ## Measure against the budgets; prints a table and writes bench.json
 	@.ci/prepare test

@@ -29,7 +29,7 @@ NAME = "pump-07"
 MEASURE_S = 300
 SETTLE_S = 3
 MAX_BYTES = 150_000
-WIDTH, HEIGHT = 1100, 1000
+WIDTH, HEIGHT = 1100, 890
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ NOT_IN_TESTS = {
 def calls(module: Module) -> list[tuple[ast.Call, str]]:
     """Every call with the last word of what is called."""
     found = []
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Call):
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
             found.append((node, name))
@@ -62,7 +62,7 @@ def test_tasks_live_in_a_group_and_have_a_name(module: Module) -> None:
 def test_names_say_what_a_thing_is(module: Module) -> None:
     reason = "Manager, Helper and Utils name no noun of ours; say what it owns"
     assert not any(VAGUE.search(part) for part in module.name.split(".")), f"{module.name}: {reason}"
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             assert not VAGUE.search(node.name), f"{module.at(node)} {node.name}: {reason}"
 
@@ -74,7 +74,7 @@ def test_modules_hold_no_state(module: Module) -> None:
     for statement in module.tree.body:
         for name in _mutable_names(statement):
             assert name.isupper() or name == "__all__", f"{module.at(statement)} {name} may change: {reason}"
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         assert not isinstance(node, ast.Global), f"{module.at(node)} writes a global: {reason}"
         changed = _changed_name(node)
         assert not changed.isupper(), f"{module.at(node)} changes the constant {changed}: {reason}"
@@ -106,7 +106,7 @@ def _changed_name(node: ast.AST) -> str:
 @each_test
 def test_tests_prove_something(module: Module) -> None:
     names: list[tuple[str, ast.AST]] = list(imports(module))
-    names += [(ast.unparse(node), node) for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)]
+    names += [(ast.unparse(node), node) for node in module.nodes if isinstance(node, ast.Attribute)]
     for name, node in names:
         reason = next((NOT_IN_TESTS[word] for word in NOT_IN_TESTS if is_within(name, word)), "")
         assert not reason, f"{module.at(node)} uses {name}: {reason}"

@@ -154,7 +154,7 @@ def test_the_wire_does_no_input_or_output(module: Module) -> None:
         assert package not in IMPURE, (
             f"{module.at(node)} imports {package}: the contract is pure, so that vectors in files can test it"
         )
-    for each in ast.walk(module.tree):
+    for each in module.nodes:
         is_open = isinstance(each, ast.Call) and isinstance(each.func, ast.Name) and each.func.id == "open"
         assert not is_open, f"{module.at(each)} opens a file: the contract is pure"
         waits = isinstance(each, ast.AsyncFunctionDef | ast.Await)
