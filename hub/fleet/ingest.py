@@ -43,7 +43,7 @@ from hub.store.readings import blocks_of
 from hub.store.rollups import add_parts
 
 MOST_WAITING = 8192
-"""Messages read but not committed; with more than these the broker is not read either."""
+"""Messages decoded but not committed; beyond them, what comes stays packed in the session."""
 MOST_AT_ONCE = 1024
 """Messages in one transaction, so that other writers get their turn."""
 MOST_UNFOLDED = 30_000

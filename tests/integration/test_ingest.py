@@ -365,6 +365,7 @@ async def test_rollups_and_picture_survive_a_kill_before_they_were_saved(tmp_pat
         await hub.check(made)
 
 
+@pytest.mark.slow
 async def test_ingest_stopped_at_any_moment_goes_on_where_it_was(tmp_path: Path) -> None:
     """Cancelled in the middle of reading, deciding, committing or answering, with the same objects
     or new ones: the board sends again what was not acknowledged, and each reading is there once."""

@@ -454,6 +454,7 @@ async def test_enormous_values_have_a_mean(store: Store) -> None:
     assert series.points[0].min <= series.points[0].mean <= series.points[0].max
 
 
+@pytest.mark.slow
 async def test_every_reading_once_in_slices(store: Store) -> None:
     """More batches than a slice, an overlap, and other boards and sensors beside."""
     await join(store)
