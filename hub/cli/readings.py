@@ -56,19 +56,29 @@ async def readings(hub: Hub, board: str, sensor: str, since: int, as_csv: bool, 
 @asks_hub
 async def watch(hub: Hub, board: str, as_json: bool) -> None:
     """Print values as they arrive, of all boards or of BOARD, until Ctrl-C."""
-    listing = await hub.call("GET", "/boards", params={"limit": 1000})
-    names = {row["id"]: row["name"] for row in listing["boards"]}
+    units: dict[str, dict[str, str]] = {}
+    names: dict[str, str] = {}
     async for event, data in hub.events("/live", params={"board": board}):
         if event != "board":
             continue
         if as_json:
             print(json.dumps(data, ensure_ascii=False), flush=True)
-        else:
-            _print_change(names.get(data["board"], data["board"]), data)
+            continue
+        id = data["board"]
+        if not data["values"].keys() <= units.get(id, {}).keys():  # a board, or a sensor of it, is new
+            names[id], units[id] = await _describe(hub, id)
+        _print_change(names.get(id, id), units.get(id, {}), data)
 
 
-def _print_change(name: str, change: dict[str, Any]) -> None:
+async def _describe(hub: Hub, id: str) -> tuple[str, dict[str, str]]:
+    """A board's name, and the unit of each of its sensors."""
+    row = await hub.call("GET", f"/boards/{id}")
+    sensors = (await hub.call("GET", f"/boards/{id}/sensors"))["sensors"]
+    return row["name"], {sensor["name"]: sensor["unit"] for sensor in sensors}
+
+
+def _print_change(name: str, units: dict[str, str], change: dict[str, Any]) -> None:
     for sensor, (number, at_ms) in sorted(change["values"].items()):
-        click.echo(f"{when(at_ms)}  {name:<16} {sensor:<24} {value(number, '')}")
+        click.echo(f"{when(at_ms)}  {name:<16} {sensor:<24} {value(number, units.get(sensor, ''))}")
     if not change["values"]:
         click.echo(f"{when(change['heard_ms'])}  {name:<16} {change['presence']}")
