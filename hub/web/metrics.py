@@ -65,7 +65,7 @@ class _Scrape:
 
 async def serve(request: web.Request) -> web.Response:
     """Answer a scrape."""
-    counts = (await request.config_dict[CENSUS].take()).counts
+    counts = (await request.config_dict[CENSUS].count()).counts
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Scrape(parts_of(request), counts, request.config_dict[STREAMS].open))
     ProcessCollector(registry=registry)

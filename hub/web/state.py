@@ -14,6 +14,7 @@ from typing import Literal
 from hub.web import format
 
 State = Literal["fine", "attention", "silent"]
+STATES: tuple[State, ...] = ("fine", "attention", "silent")
 
 MISSED = 3
 """Reports that may be missed before a board counts as silent."""
@@ -47,20 +48,25 @@ class Judgement:
     sentence: str
 
 
-def judge(seen: Seen, now_ms: int) -> Judgement:
-    """A board's state at ``now_ms``."""
+def state_of(seen: Seen, now_ms: int) -> State:
+    """A board's state at ``now_ms``, for counting many."""
     if seen.heard_ms is None:
-        waited_ms = now_ms - seen.joined_ms
-        sentence = f"Joined {format.age(waited_ms)}, not heard yet"
-        return Judgement("silent" if waited_ms > FIRST_MS else "fine", sentence)
-    silence_ms = now_ms - seen.heard_ms
-    if seen.presence != "online" or silence_ms > MISSED * seen.every_ms + GRACE_MS:
-        gone = "Offline, last" if seen.presence != "online" else "Last"
-        ago, every = format.age(silence_ms), format.every(seen.every_ms)
-        return Judgement("silent", f"{gone} heard {ago}, expected every {every}")
-    if seen.problem:
-        return Judgement("attention", seen.problem)
-    return Judgement("fine", f"Reports every {format.every(seen.every_ms)}")
+        return "silent" if now_ms - seen.joined_ms > FIRST_MS else "fine"
+    if seen.presence != "online" or now_ms - seen.heard_ms > MISSED * seen.every_ms + GRACE_MS:
+        return "silent"
+    return "attention" if seen.problem else "fine"
+
+
+def judge(seen: Seen, now_ms: int) -> Judgement:
+    """A board's state at ``now_ms``, with its sentence."""
+    state = state_of(seen, now_ms)
+    if seen.heard_ms is None:
+        return Judgement(state, f"Joined {format.age(now_ms - seen.joined_ms)}, not heard yet")
+    every = format.every(seen.every_ms)
+    if state == "silent":
+        last = "Offline, last" if seen.presence != "online" else "Last"
+        return Judgement(state, f"{last} heard {format.age(now_ms - seen.heard_ms)}, expected every {every}")
+    return Judgement(state, seen.problem or f"Reports every {every}")
 
 
 def is_stale(at_ms: int, interval_ms: int, now_ms: int) -> bool:

@@ -46,7 +46,7 @@ class LiveQuery:
 
 async def show_hub(call: Call) -> Hub:
     """Say which hub this is."""
-    counts = (await call.request.config_dict[CENSUS].take()).counts
+    counts = (await call.request.config_dict[CENSUS].count()).counts
     parts = call.parts
     return Hub(parts.name, parts.id, parts.version, parts.now_ms(), counts)
 

@@ -26,7 +26,7 @@ from hub.web.census import Tally
 from hub.web.pages.render import page
 from hub.web.pages.values import Shown, newest
 from hub.web.parts import parts_of
-from hub.web.state import State
+from hub.web.state import STATES, State
 from hub.web.wiring import CENSUS
 
 PAGE_SIZE = 100
@@ -45,7 +45,7 @@ class Filter:
 
     search: str = ""
     labels: tuple[str, ...] = ()
-    state: str = ""
+    state: State | None = None
     after: str = ""
 
     def link(self, *, without: str = "", **changed: str) -> str:
@@ -82,9 +82,8 @@ async def show_fleet(request: web.Request) -> web.Response:
     parts = parts_of(request)
     wanted = read_filter(request)
     words, labels = split_search(wanted)
-    tally = await request.config_dict[CENSUS].take()
-    ids = ids_in(tally, wanted.state, parts.latest)
-    urgent_ids = tally.attention | tally.silent
+    tally = await request.config_dict[CENSUS].count()
+    ids = tally.ids[wanted.state] if wanted.state else None
     filtered = bool(wanted.search or wanted.labels or wanted.state)
     async with parts.store.read() as tx:
         rows = await boards.list_boards(
@@ -101,11 +100,11 @@ async def show_fleet(request: web.Request) -> web.Response:
             "counts": tally.counts,
             "boards": [row_of(row, parts.latest, now_ms) for row in shown],
             "urgent": [row_of(row, parts.latest, now_ms) for row in urgent],
-            "urgent_more": len(urgent_ids) - len(urgent),
+            "urgent_more": tally.counts.attention + tally.counts.silent - len(urgent),
             "matching": matching,
             "search": wanted.search,
             "chosen_labels": wanted.labels,
-            "chosen_state": wanted.state,
+            "chosen_state": wanted.state or "",
             "link": wanted.link,
             "first": not wanted.after,
             "next": shown[-1].name if len(rows) > len(shown) else "",
@@ -117,9 +116,10 @@ async def show_fleet(request: web.Request) -> web.Response:
 def read_filter(request: web.Request) -> Filter:
     """The filter in the address.  Raises Refused for a state that there is not."""
     query = request.query
-    wanted = query.get("state", "")
-    if wanted not in ("", "fine", "attention", "silent"):
-        raise Refused(f"there is no state {wanted[:32]!r}", hint="fine, attention or silent")
+    named = query.get("state", "")
+    wanted = next((each for each in STATES if each == named), None)
+    if named and wanted is None:
+        raise Refused(f"there is no state {named[:32]!r}", hint=", ".join(STATES))
     labels = tuple(dict.fromkeys(label for label in query.getall("label", []) if label))
     return Filter(query.get("search", "").strip()[:128], labels, wanted, query.get("after", "")[:128])
 
@@ -131,19 +131,10 @@ def split_search(wanted: Filter) -> tuple[str, dict[str, str]]:
     return " ".join(word for word in words if word not in typed), read_labels((*wanted.labels, *typed))
 
 
-def ids_in(tally: Tally, wanted: str, latest: Latest) -> frozenset[str] | None:
-    """The boards in a state; None for all."""
-    if not wanted:
-        return None
-    if wanted == "fine":
-        return frozenset(latest.boards) - tally.attention - tally.silent
-    return tally.attention if wanted == "attention" else tally.silent
-
-
 async def _urgent(tx: Tx, tally: Tally) -> list[BoardRow]:
     """The first boards that need somebody; problems before silence."""
     found: list[BoardRow] = []
-    for ids in (tally.attention, tally.silent):
+    for ids in (tally.ids["attention"], tally.ids["silent"]):
         if ids and len(found) < MOST_URGENT:
             found += await boards.list_boards(tx, ids=ids, limit=MOST_URGENT - len(found))
     return found

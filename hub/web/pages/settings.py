@@ -53,7 +53,7 @@ async def revoke_api_token(request: web.Request) -> web.Response:
 async def _page(
     request: web.Request, *, error: Refused | None = None, made: Made | None = None
 ) -> web.Response:
-    tally = await request.config_dict[CENSUS].take()
+    tally = await request.config_dict[CENSUS].count()
     values = {
         "here": "/settings",
         "tokens": await parts_of(request).access.list_api_tokens(request[PRINCIPAL].admin),

@@ -40,6 +40,11 @@ class Shown:
         return format.value(self.value, self.unit)
 
     @property
+    def percent(self) -> int:
+        """The value as the length of a bar."""
+        return round(self.value or 0)
+
+    @property
     def number(self) -> str:
         """The value without its unit, when the unit is one word behind it; else all of it."""
         head, _, tail = self.text.partition(format.SPACE)

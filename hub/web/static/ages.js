@@ -34,7 +34,10 @@ function refreshBoard(board, nowMs) {
   const seen = seenOf(board);
   const { state, sentence } = judge(seen, nowMs);
   for (const mark of board.querySelectorAll("[data-state]")) {
-    if (!mark.classList.contains(state)) mark.className = `state ${state}`;
+    if (!mark.classList.contains(state)) {
+      mark.className = `state ${state}`;
+      mark.querySelector("use").setAttribute("href", `#i-${state}`);
+    }
     setText(mark.querySelector("[data-word]"), WORDS[state]);
   }
   board.classList.toggle("silent", state === "silent");
@@ -51,13 +54,18 @@ function refreshBoard(board, nowMs) {
 
 function refreshFigure(figure, nowMs) {
   const atMs = Number(figure.dataset.atMs);
-  const stale = isStale(atMs, Number(figure.dataset.intervalMs), nowMs);
+  const stale = isStale(atMs, intervalOf(figure), nowMs);
   figure.classList.toggle("stale", stale);
   figure.title = stale ? age(nowMs - atMs) : "";
   const shown = figure.closest("li, td")?.querySelector("[data-value-age]");
   if (!shown) return;
   shown.hidden = !stale;
   setText(shown, age(nowMs - atMs));
+}
+
+// A board's figures come with its reports, unless one says that it is measured less often.
+function intervalOf(figure) {
+  return Number(figure.dataset.intervalMs ?? figure.closest("[data-every-ms]").dataset.everyMs);
 }
 
 function setText(element, text) {

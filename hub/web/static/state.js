@@ -9,18 +9,20 @@ export const FIRST_MS = 180_000;
 export const STALE_AFTER = 2;
 export const WORDS = { fine: "fine", attention: "needs you", silent: "silent" };
 
+function stateOf(seen, nowMs) {
+  if (seen.heard_ms === null) return nowMs - seen.joined_ms > FIRST_MS ? "silent" : "fine";
+  if (seen.presence !== "online" || nowMs - seen.heard_ms > MISSED * seen.every_ms + GRACE_MS) return "silent";
+  return seen.problem ? "attention" : "fine";
+}
+
 export function judge(seen, nowMs) {
-  if (seen.heard_ms === null) {
-    const waited = nowMs - seen.joined_ms;
-    return { state: waited > FIRST_MS ? "silent" : "fine", sentence: `Joined ${age(waited)}, not heard yet` };
+  const state = stateOf(seen, nowMs);
+  if (seen.heard_ms === null) return { state, sentence: `Joined ${age(nowMs - seen.joined_ms)}, not heard yet` };
+  if (state === "silent") {
+    const last = seen.presence !== "online" ? "Offline, last" : "Last";
+    return { state, sentence: `${last} heard ${age(nowMs - seen.heard_ms)}, expected every ${every(seen.every_ms)}` };
   }
-  const silence = nowMs - seen.heard_ms;
-  if (seen.presence !== "online" || silence > MISSED * seen.every_ms + GRACE_MS) {
-    const gone = seen.presence !== "online" ? "Offline, last" : "Last";
-    return { state: "silent", sentence: `${gone} heard ${age(silence)}, expected every ${every(seen.every_ms)}` };
-  }
-  if (seen.problem) return { state: "attention", sentence: seen.problem };
-  return { state: "fine", sentence: `Reports every ${every(seen.every_ms)}` };
+  return { state, sentence: seen.problem || `Reports every ${every(seen.every_ms)}` };
 }
 
 export function isStale(atMs, intervalMs, nowMs) {
