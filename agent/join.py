@@ -259,8 +259,8 @@ def _exchange(connection: HTTPSConnection, method: str, path: str, body: bytes |
     """The body of a successful answer.  Raises Refused with what the hub says, LinkDown."""
     headers = {"Content-Type": "application/json"} if body is not None else {}
     connection.request(method, path, body, headers)
-    response = connection.getresponse()
-    answer = response.read(MAX_ANSWER + 1)
+    with connection.getresponse() as response:
+        answer = response.read(MAX_ANSWER + 1)
     if len(answer) > MAX_ANSWER:
         raise Refused(f"the hub's answer to {path} is over {MAX_ANSWER} bytes", code="too-large")
     if 200 <= response.status < 300:

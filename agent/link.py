@@ -59,7 +59,8 @@ class Link:
     """The link of one board.
 
     ``describe`` makes the about message; ring ``changed`` when it may say something else.
-    ``tell`` is called whenever ``state`` has changed, and after each acknowledgement.
+    It is said at most once in ``about_every_s``.  ``tell`` is called whenever ``state`` has
+    changed, and after each acknowledgement.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Link:
         describe: Callable[[], Awaitable[About]],
         tell: Callable[[LinkState], None],
         draw: Callable[[], float] = random.random,
+        about_every_s: float = ABOUT_EVERY_S,
     ) -> None:
         self.changed = asyncio.Event()
         self.state = LinkState("connecting", clock.wall_ms())
@@ -84,6 +86,7 @@ class Link:
         self._describe = describe
         self._tell = tell
         self._draw = draw
+        self._about_every_s = about_every_s
         self._refused: dict[str, str] = {}
 
     async def run(self) -> None:
@@ -160,7 +163,7 @@ class Link:
             if _lasting(about) != _lasting(said):
                 said = about
                 await publish(self._up("about", about))
-                await asyncio.sleep(ABOUT_EVERY_S)
+                await asyncio.sleep(self._about_every_s)
 
     async def _publish(self, session: Session, message: Message) -> bool:
         """Send a message; a refusal is noted for its topic until one is taken again."""

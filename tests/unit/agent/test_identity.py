@@ -1,0 +1,144 @@
+"""An identity is made once, survives a cut between any two writes, and is never mixed up."""
+
+from __future__ import annotations
+
+import ssl
+import stat
+from pathlib import Path
+
+import pytest
+
+from agent.identity import Identity, Membership, open_identity, recognise, trusting
+from agent.wire import note
+from agent.wire.errors import ConfigError, Corrupt
+from support.homehub import HomeHub
+
+KEYS = ("log.key", "seal.key", "tls.key")
+JOINED = ("hub.key", "hub.note", "tls.pem", "board.toml")
+
+
+@pytest.fixture
+def identity(tmp_path: Path) -> Identity:
+    return open_identity(tmp_path / "state")
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> HomeHub:
+    return HomeHub(tmp_path / "hub")
+
+
+def test_the_board_is_named_by_its_log_key(identity: Identity) -> None:
+    assert identity.board == note.party_id(identity.log_key.public_key)
+    assert open_identity(identity.directory) == identity
+
+
+def test_every_file_is_for_its_owner_only(identity: Identity, hub: HomeHub) -> None:
+    hub.admit(identity)
+    assert stat.S_IMODE(identity.directory.stat().st_mode) == 0o700
+    for name in (*KEYS, *JOINED):
+        assert stat.S_IMODE((identity.directory / name).stat().st_mode) == 0o600, name
+
+
+@pytest.mark.parametrize("there", range(len(KEYS) + 1))
+def test_a_cut_between_two_keys_leaves_something_to_continue_from(identity: Identity, there: int) -> None:
+    for name in KEYS[there:]:
+        (identity.directory / name).unlink()
+    again = open_identity(identity.directory)
+    assert (again.log_key == identity.log_key) is (there > 0)
+    assert (again.seal_key == identity.seal_key) is (there > 1)
+    assert "BEGIN CERTIFICATE REQUEST" in again.certificate_request()
+
+
+@pytest.mark.parametrize("there", range(len(JOINED)))
+def test_a_board_has_joined_only_once_all_is_there(identity: Identity, hub: HomeHub, there: int) -> None:
+    hub.admit(identity)
+    for name in JOINED[there:]:
+        (identity.directory / name).unlink()
+    assert identity.membership() is None
+    assert recognise(identity.directory) is None
+    assert open_identity(identity.directory) == identity
+
+
+def test_what_joining_gave_is_read_back(identity: Identity, hub: HomeHub) -> None:
+    hub.admit(identity)
+    assert identity.membership() == Membership(identity.board, "pump")
+    document = identity.document()
+    assert (document.hub, document.name, document.number) == (hub.keys.hub, "north", 1)
+    assert recognise(identity.directory) == (Membership(identity.board, "pump"), document)
+    context = identity.tls(document.ca_pem, "synced")
+    assert context.check_hostname
+    assert context.verify_mode == ssl.CERT_REQUIRED
+
+
+def test_only_with_an_unsynced_clock_dates_are_not_looked_at(identity: Identity, hub: HomeHub) -> None:
+    no_check_time = 0x200000
+    assert trusting(hub.authority.ca_pem, "unsynced").verify_flags & no_check_time
+    for clock in ("synced", "hub"):
+        assert not trusting(hub.authority.ca_pem, clock).verify_flags & no_check_time  # type: ignore[arg-type]
+
+
+def test_a_lost_log_key_is_not_replaced_under_an_old_certificate(identity: Identity, hub: HomeHub) -> None:
+    hub.admit(identity)
+    (identity.directory / "log.key").unlink()
+    with pytest.raises(Corrupt, match=r"log\.key is missing"):
+        open_identity(identity.directory)
+
+
+@pytest.mark.parametrize("name", ["log.key", "seal.key"])
+def test_a_damaged_key_stops_the_start(identity: Identity, name: str) -> None:
+    path = identity.directory / name
+    path.write_text(path.read_text()[:-9])
+    with pytest.raises(Corrupt, match=name) as caught:
+        open_identity(identity.directory)
+    assert caught.value.hint
+
+
+def test_a_key_under_another_name_stops_the_start(identity: Identity) -> None:
+    (identity.directory / "log.key").write_text(note.Signer("a" * 16, identity.log_key.seed).skey)
+    with pytest.raises(Corrupt, match="not by its own hash"):
+        open_identity(identity.directory)
+
+
+def test_the_files_of_two_boards_do_not_mix(identity: Identity, hub: HomeHub, tmp_path: Path) -> None:
+    hub.admit(identity)
+    other = open_identity(tmp_path / "other")
+    for name in JOINED:
+        (other.directory / name).write_bytes((identity.directory / name).read_bytes())
+    with pytest.raises(Corrupt, match="is of board"):
+        other.membership()
+    with pytest.raises(Corrupt, match="do not fit"):
+        other.tls(hub.authority.ca_pem, "synced")
+
+
+def test_a_higher_number_replaces_the_hub_document(identity: Identity, hub: HomeHub) -> None:
+    hub.admit(identity)
+    assert identity.replace_document(hub.document(1, name="same number")) is None
+    newer = identity.replace_document(hub.document(2, name="south"))
+    assert newer is not None
+    assert newer == identity.document()
+    assert identity.replace_document(hub.document(1)) is None
+    assert identity.document().name == "south"
+
+
+def test_a_hub_document_by_anybody_else_is_not_believed(
+    identity: Identity, hub: HomeHub, tmp_path: Path
+) -> None:
+    hub.admit(identity)
+    stranger = HomeHub(tmp_path / "stranger")
+    renamed = note.Signer(hub.keys.hub, stranger.keys.root.seed)
+    for forged in (
+        stranger.document(9),
+        hub.document(9, signer=renamed),
+        hub.document(9, signer=hub.keys.order),
+        hub.document(9, hub=stranger.keys.hub),
+    ):
+        with pytest.raises(Corrupt):
+            identity.replace_document(forged)
+    assert identity.document().number == 1
+
+
+def test_a_missing_file_is_named(identity: Identity, hub: HomeHub) -> None:
+    hub.admit(identity)
+    (identity.directory / "hub.note").unlink()
+    with pytest.raises(ConfigError, match=r"hub\.note"):
+        identity.document()

@@ -1,0 +1,356 @@
+"""The link over a broker in memory: what is sent, what is believed, and how it comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.base.broker import Address, Message
+from agent.clock import Clock
+from agent.config import Config, Report
+from agent.config import Link as Settings
+from agent.identity import Identity, open_identity
+from agent.link import Link
+from agent.outbox import Outbox
+from agent.status import LinkState
+from agent.wire import topics
+from agent.wire.messages import About, Ack, Reading, Sensor
+from agent.wire.plain import dumps
+from fakes.broker import FakeBroker, lichen_rule
+from support.homehub import Ear, HomeHub
+
+BOOT = "b" * 32
+FAST = Settings(keepalive_s=90, backoff_low_s=0.01, backoff_high_s=0.05, resend_s=0.2, window=4)
+
+
+@dataclass
+class Bench:
+    """A board, its hub, and the broker between them."""
+
+    identity: Identity
+    hub: HomeHub
+    outbox: Outbox
+    broker: FakeBroker
+    ear: Ear
+    config: Config
+    sensors: tuple[Sensor, ...] = ()
+    states: list[LinkState] = field(default_factory=list)
+    committed: int = 0
+
+    @property
+    def board(self) -> str:
+        return self.identity.board
+
+    @property
+    def state(self) -> LinkState:
+        return self.states[-1]
+
+    async def describe(self) -> About:
+        return About(self.board, "1", "", "", BOOT, 0, sensors=self.sensors, outbox=await self.outbox.state())
+
+    @contextlib.asynccontextmanager
+    async def linked(self, **options: Any) -> AsyncIterator[Link]:
+        """The link, running."""
+        link = Link(
+            self.identity,
+            self.outbox,
+            self.config,
+            Clock.system(),
+            connect=options.pop("connect", self.broker.connect),
+            describe=self.describe,
+            tell=self.states.append,
+            **options,
+        )
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(link.run(), name="link")
+            yield link
+            task.cancel()
+
+    async def commit(self, count: int) -> None:
+        first = self.committed + 1
+        self.committed += count
+        values = range(first, first + count)
+        await self.outbox.append(
+            [Reading("room", float(n), n, 1_700_000_000_000 + n) for n in values], "synced"
+        )
+
+    @property
+    def all_stored(self) -> bool:
+        return self.ear.values == [float(n) for n in range(1, self.committed + 1)]
+
+
+async def until(condition: Callable[[], object], within_s: float = 5) -> None:
+    """Let everything else run until the condition holds."""
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    hub = HomeHub(tmp_path / "hub")
+    identity = open_identity(tmp_path / "state")
+    hub.admit(identity)
+    broker, ear = FakeBroker(allow=lichen_rule), Ear(identity.board)
+    async with (
+        Outbox.open(tmp_path / "outbox.db", boot=BOOT, max_bytes=10**7) as outbox,
+        asyncio.TaskGroup() as group,
+    ):
+        listening = group.create_task(ear.listen(broker.connect, Address("hub", username="hub")), name="ear")
+        await until(lambda: ear.session)
+        yield Bench(identity, hub, outbox, broker, ear, Config(link=FAST))
+        listening.cancel()
+
+
+async def tell(bench: Bench, leaf: str, payload: bytes, *, retain: bool = False) -> None:
+    """The hub (or whoever holds the broker) says something to the board."""
+    bench.broker.publish(Message(topics.down(bench.board, leaf), payload, retain=retain))
+
+
+# --- what is said --------------------------------------------------------------------------------
+
+
+async def test_a_session_begins_with_presence_and_about_retained(bench: Bench) -> None:
+    async with bench.linked():
+        await until(lambda: bench.states and bench.state.state == "online")
+    first, second = (message for message in bench.broker.log[:2])
+    assert [first.topic, second.topic] == [topics.up(bench.board, leaf) for leaf in ("presence", "about")]
+    assert first.retain
+    assert second.retain
+
+
+async def test_a_clean_stop_says_offline_in_the_same_session(bench: Bench) -> None:
+    async with bench.linked():
+        await until(lambda: bench.ear.abouts)
+    await until(lambda: len(bench.ear.presences) == 2)
+    online, offline = bench.ear.presences
+    assert (online.state, offline.state) == ("online", "offline")
+    assert online.nonce == offline.nonce
+
+
+async def test_a_lost_link_comes_back_as_another_session(bench: Bench) -> None:
+    async with bench.linked():
+        await until(lambda: bench.ear.abouts)
+        bench.broker.cut(bench.board)
+        await until(lambda: len(bench.ear.abouts) == 2)
+        bench.broker.cut(bench.board)
+        await until(lambda: len(bench.ear.abouts) == 3)
+        states = [state.state for state in bench.states if state.state != "connecting"]
+    presences = [presence for presence in bench.ear.presences if presence.state == "online"]
+    assert len({presence.nonce for presence in presences}) == 3
+    assert [before for before, after in pairwise(states) if before != after] == ["online", "offline"] * 2
+    # The wills wait, and whoever is back in time was never gone.
+    assert [presence.state for presence in bench.ear.presences[:3]] == ["online"] * 3
+
+
+async def test_about_is_said_again_when_it_says_something_else(bench: Bench) -> None:
+    async with bench.linked(about_every_s=0.05) as link:
+        await until(lambda: bench.ear.abouts)
+        await bench.commit(3)
+        link.changed.set()  # only what is held has changed, which is no news
+        await until(lambda: bench.all_stored)
+        bench.sensors = (Sensor("room", "file", error="unplugged"),)
+        link.changed.set()
+        await until(lambda: len(bench.ear.abouts) == 2)
+        bench.sensors = (Sensor("room", "file"),)
+        link.changed.set()
+        await until(lambda: len(bench.ear.abouts) == 3)
+    assert [about.sensors[0].error for about in bench.ear.abouts[1:]] == ["unplugged", ""]
+
+
+# --- readings ------------------------------------------------------------------------------------
+
+
+async def test_what_is_committed_arrives_and_is_deleted(bench: Bench) -> None:
+    await bench.commit(5)
+    async with bench.linked():
+        await until(lambda: bench.all_stored)
+        await bench.commit(5)
+        await until(lambda: bench.all_stored)
+        await until(lambda: bench.state.acknowledged_ms)
+    assert (await bench.outbox.state()).readings == 0
+
+
+async def test_a_backlog_goes_out_through_the_window(bench: Bench) -> None:
+    for _ in range(60):
+        await bench.commit(512)
+    async with bench.linked():
+        await until(lambda: bench.all_stored, within_s=20)
+    assert bench.ear.batches >= 30
+
+
+async def test_a_batch_that_got_lost_is_sent_again_with_all_behind_it(bench: Bench) -> None:
+    bench.ear.deaf = lambda count: count in (2, 5)
+    for _ in range(12):
+        await bench.commit(512)
+    async with bench.linked():
+        await until(lambda: bench.all_stored)
+    assert bench.ear.batches < 40
+
+
+async def test_a_silent_hub_is_asked_again_ever_later(bench: Bench) -> None:
+    bench.ear.silent = True
+    await bench.commit(1)
+    async with bench.linked():
+        await until(lambda: bench.ear.batches == 3)  # at 0, 0.05 and 0.1 s; the cap is the back-off's
+        bench.ear.silent = False
+        await until(lambda: bench.state.acknowledged_ms)
+    assert bench.all_stored
+
+
+async def test_a_retained_acknowledgement_of_old_does_not_send_again(bench: Bench) -> None:
+    await tell(bench, "ack", dumps(Ack({"z" * 16: 500})), retain=True)
+    await bench.commit(3)
+    async with bench.linked():
+        await until(lambda: bench.all_stored)
+        await until(lambda: bench.state.acknowledged_ms)
+    assert bench.ear.batches == 1
+
+
+async def test_reports_wait_for_their_time_but_a_backlog_does_not(bench: Bench) -> None:
+    bench.config = replace(bench.config, report=Report(every_s=0.3, commit_every_s=0.1))
+    for _ in range(12):
+        await bench.commit(512)
+    async with bench.linked():
+        await until(lambda: bench.all_stored)
+        before = bench.ear.batches
+        for _ in range(5):
+            await bench.commit(1)
+        await until(lambda: bench.all_stored)
+    assert bench.ear.batches == before + 1
+
+
+async def test_a_refused_message_is_noticed_and_not_repeated_at_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_readings(user: str, action: Any, topic: str) -> bool:
+        return lichen_rule(user, action, topic) and not topic.endswith("/readings")
+
+    bench.broker.allow = no_readings
+    await bench.commit(1)
+    async with bench.linked():
+        await until(lambda: bench.states and bench.state.refused)
+        bench.broker.allow = lichen_rule
+        await until(lambda: bench.all_stored)
+        await until(lambda: not bench.state.refused)
+    assert [record.message for record in caplog.records].count("message refused") == 1
+
+
+async def test_nothing_is_lost_while_the_link_breaks_again_and_again(bench: Bench) -> None:
+    async with bench.linked():
+        for round in range(10):
+            await until(lambda: bench.board in bench.broker.connected)
+            await bench.commit(600)
+            if round % 2:
+                bench.broker.cut(bench.board)
+            else:
+                next_one = bench.ear.batches + 1
+                bench.ear.deaf = next_one.__eq__
+        await until(lambda: bench.all_stored, within_s=10)
+
+
+# --- what is believed ----------------------------------------------------------------------------
+
+
+async def test_a_command_is_done_once_in_its_own_session(bench: Bench) -> None:
+    async with bench.linked():
+        await until(lambda: bench.ear.abouts)
+        nonce = bench.ear.presences[0].nonce
+        ping = bench.hub.command(bench.board, nonce, "ping", id="p1")
+        await tell(bench, "command", ping)
+        await tell(bench, "command", ping)
+        await tell(bench, "command", bench.hub.command(bench.board, nonce, "reboot", id="p2"))
+        await tell(bench, "command", bench.hub.command(bench.board, "earlier", "ping", id="p3"))
+        await until(lambda: len(bench.ear.replies) == 3)
+    assert [(reply.id, reply.status) for reply in bench.ear.replies] == [
+        ("p1", "done"),
+        ("p2", "refused"),
+        ("p3", "refused"),
+    ]
+    assert "'reboot'" in bench.ear.replies[1].error
+
+
+async def test_nobody_but_the_hub_is_believed(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    async with bench.linked():
+        await until(lambda: bench.ear.abouts)
+        nonce = bench.ear.presences[0].nonce
+        keys = bench.hub.keys
+        await tell(bench, "command", bench.hub.command(bench.board, nonce, "ping", signer=keys.order))
+        await tell(bench, "command", bench.hub.command("a" * 16, nonce, "ping"))
+        await tell(bench, "command", b"{}")
+        await tell(bench, "ack", b"garbage")
+        await tell(bench, "hub", bench.hub.document(7, signer=keys.command).encode())
+        await tell(bench, "order", b"from a newer hub")
+        await tell(bench, "command", bench.hub.command(bench.board, nonce, "ping", id="honest"))
+        await until(lambda: bench.ear.replies)
+    assert [reply.id for reply in bench.ear.replies] == ["honest"]
+    assert bench.identity.document().number == 1
+    assert [record.message for record in caplog.records].count("message not believed") == 5
+
+
+async def test_a_newer_document_brings_its_command_key(bench: Bench, tmp_path: Path) -> None:
+    other = HomeHub(tmp_path / "other")
+    keys = replace(bench.hub.keys.public, command=other.keys.command.vkey)
+    async with bench.linked():
+        await until(lambda: bench.ear.abouts)
+        nonce = bench.ear.presences[0].nonce
+        await tell(bench, "hub", bench.hub.document(2, keys=keys).encode(), retain=True)
+        await until(lambda: bench.identity.document().number == 2)
+        signed = bench.hub.command(bench.board, nonce, "ping", signer=other.keys.command)
+        await tell(bench, "command", signed)
+        await until(lambda: bench.ear.replies)
+        assert len(bench.ear.abouts) == 1  # the same session
+
+
+async def test_a_hub_that_moves_is_followed(bench: Bench) -> None:
+    addresses: list[str] = []
+
+    def connect(address: Address) -> Any:
+        addresses.append(str(address))
+        return bench.broker.connect(address)
+
+    async with bench.linked(connect=connect):
+        await until(lambda: bench.ear.abouts)
+        moved = bench.hub.document(2, mqtt_host="elsewhere.example", mqtt_port=1234)
+        await tell(bench, "hub", moved.encode(), retain=True)
+        await until(lambda: len(bench.ear.abouts) == 2)
+    assert addresses == ["127.0.0.1:8422", "elsewhere.example:1234"]
+
+
+# --- bad days --------------------------------------------------------------------------------------
+
+
+async def test_a_broker_that_is_not_there_is_tried_with_back_off(bench: Bench) -> None:
+    dead = FakeBroker(dead=True)
+    draws: list[float] = []
+
+    def draw() -> float:
+        draws.append(1.0)
+        return 1.0
+
+    async with bench.linked(connect=dead.connect, draw=draw):
+        await until(lambda: bench.states and bench.state.attempts >= 4)
+        offline = bench.state
+        dead.start()
+        await until(lambda: bench.state.state == "online")
+    assert offline.error == "nothing listens there"
+    assert {state.since_ms for state in bench.states if state.state == "offline"} == {offline.since_ms}
+    assert len(draws) >= 4
+
+
+async def test_a_stop_while_the_broker_is_frozen_takes_no_more_than_a_second(bench: Bench) -> None:
+    loop = asyncio.get_running_loop()
+    async with bench.linked():
+        await until(lambda: bench.ear.abouts)
+        bench.broker.freeze()
+        await bench.commit(1)
+        began_s = loop.time()
+    assert loop.time() - began_s < 1
+    bench.broker.thaw()
