@@ -35,7 +35,7 @@ bench: ## Measure against the budgets; prints a table and writes bench.json
 
 soak: ## Repeat the tests with random faults, many rounds each
 	@.ci/prepare test
-	LICHEN_SOAK=1 $(PYTEST) -m soak tests
+	LICHEN_SOAK=1 $(PYTEST) -m soak -o timeout=3600 tests/unit tests/integration
 
 docs: ## Write docs/reference anew from the code
 	@.ci/prepare test

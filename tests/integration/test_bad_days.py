@@ -12,7 +12,7 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import psutil
@@ -91,6 +91,11 @@ async def settle(board: Board) -> None:
     check_exactly_once(board, seen)
 
 
+def holds_more_than(board: Board, count: int) -> Callable[[], bool]:
+    """Whether the hub has stored more than ``count`` readings of a board."""
+    return lambda: board.stored() > count
+
+
 def broker_of(lab: Lab) -> psutil.Process:
     """The hub's mosquitto."""
     children = psutil.Process(lab.hub.pid).children(recursive=True)
@@ -101,7 +106,7 @@ async def test_a_killed_broker_comes_back_and_nothing_is_lost(lab: Lab, board: B
     for _ in range(3):
         before = board.stored()
         broker_of(lab).kill()
-        await lab.until(lambda before=before: board.stored() > before + 10, "readings arrive again")
+        await lab.until(holds_more_than(board, before + 10), "readings arrive again")
     await settle(board)
 
 
@@ -115,6 +120,7 @@ async def test_a_broker_frozen_for_a_minute_is_left_and_found_again(lab: Lab, bo
     await settle(board)
 
 
+@pytest.mark.soak
 async def test_a_hub_killed_while_it_ingests_stores_each_reading_once(lab: Lab, board: Board) -> None:
     dice = random.Random(SEED)
     for _ in range(ROUNDS):
@@ -122,10 +128,11 @@ async def test_a_hub_killed_while_it_ingests_stores_each_reading_once(lab: Lab, 
         await lab.hub.kill()
         await lab.start_hub()
         before = board.stored()
-        await lab.until(lambda before=before: board.stored() > before, "readings arrive again")
+        await lab.until(holds_more_than(board, before), "readings arrive again")
     await settle(board)
 
 
+@pytest.mark.soak
 async def test_an_agent_killed_while_it_samples_loses_nothing_committed(lab: Lab, board: Board) -> None:
     dice = random.Random(SEED)
     seen: dict[str, int] = {}
@@ -143,6 +150,7 @@ async def test_an_agent_killed_while_it_samples_loses_nothing_committed(lab: Lab
     check_exactly_once(board, seen)
 
 
+@pytest.mark.soak
 async def test_both_killed_at_once(lab: Lab, board: Board) -> None:
     dice = random.Random(SEED + 1)
     for _ in range(ROUNDS):

@@ -395,5 +395,5 @@ class Delivery(RuleBasedStateMachine):
         assert rolled == [(len(values), sum(values))]
 
 
-TestDelivery = pytest.mark.slow(Delivery.TestCase)
+TestDelivery = pytest.mark.soak(pytest.mark.slow(Delivery.TestCase))
 TestDelivery.settings = settings(max_examples=ROUNDS, stateful_step_count=40)
