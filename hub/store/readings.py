@@ -9,7 +9,7 @@ Times are the board's wall clock in ms.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, groupby, islice
 from math import isfinite
@@ -273,6 +273,16 @@ def blocks_of(payload: bytes, content_type: str) -> tuple[Block, ...]:
     return read_batch(unpack(payload, content_type)).blocks
 
 
+def no_sensor(board: str, name: str, names: Iterable[str]) -> Refused:
+    """The refusal of a sensor that ``board``, with sensors called ``names``, does not have."""
+    near = nearest(name, names)
+    return Refused(
+        f"board {board} has no sensor {name[:64]!r}",
+        code="not-found",
+        hint=f"did you mean {near!r}?" if near else f"lichen board show {board} lists them",
+    )
+
+
 # --- how a range is answered ---------------------------------------------------------------------
 
 
@@ -281,12 +291,7 @@ async def _sensor_id(tx: AsyncConnection, board: str, name: str) -> int:
     found = (await tx.execute(asked)).scalar()
     if found is None:
         names = (await tx.execute(select(sensors.c.name).where(sensors.c.board == board))).scalars()
-        near = nearest(name, list(names))
-        raise Refused(
-            f"board {board} has no sensor {name[:64]!r}",
-            code="not-found",
-            hint=f"did you mean {near!r}?" if near else "",
-        )
+        raise no_sensor(board, name, names)
     return int(found)
 
 

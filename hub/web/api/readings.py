@@ -152,7 +152,7 @@ async def read_raw(call: Call, board: str, query: RawQuery) -> RawAnswer | web.S
         row = await boards.get_board(tx, board)
         units = {sensor.name: sensor.unit for sensor in await boards.list_sensors(tx, row.id)}
     if query.sensor and query.sensor not in units:
-        raise Refused(f"board {row.name} has no sensor {query.sensor[:64]!r}", code="not-found")
+        raise readings.no_sensor(row.name, query.sensor, units)
     as_csv = "text/csv" in call.request.headers.get("Accept", "")
     found = readings.iter_raw(
         store,
