@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -51,19 +51,19 @@ async def demo(directory: Path, port: int) -> None:
     place = Place(directory, port)
     place.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     _check_ports(port)
-    began = time.monotonic()
+    began_ms = time.time_ns() // 1_000_000
     moved = await _make_hub(place)
     hub_argv = ["lichen-hub", "run", "--dir", str(place.hub)]
     agent_argv = ["lichen-agent", "run", "--config", str(place.agent_config)]
     async with asyncio.TaskGroup() as group, _child(group, "hub", hub_argv, place.dir):
         token = await _log_in(place)
         async with connect(place.url, token=token) as hub:
-            await _until(hub, "the hub answers", _answers)
+            await _until("the hub answers", lambda: _answers(hub))
             await _make_board(place, hub, moved)
             async with _child(group, "agent", agent_argv, place.dir):
                 _say("waiting for the first reading ...")
-                await _until(hub, "the first reading is stored", _has_readings)
-                await _welcome(place, time.monotonic() - began)
+                await _until("the first reading is stored", lambda: _has_readings(hub, began_ms))
+                await _welcome(place, time.time_ns() // 1_000_000 - began_ms)
                 await asyncio.Event().wait()
 
 
@@ -145,10 +145,10 @@ def _board_config(place: Place) -> dict[str, Any]:
     }
 
 
-async def _welcome(place: Place, took_s: float) -> None:
+async def _welcome(place: Place, took_ms: int) -> None:
     link = (await _command("lichen-hub", "login-link", "--dir", str(place.hub))).split()[-1]
     _say(f"""
-Lichen is running: the first reading was stored after {took_s:.1f} s.
+Lichen is running: the first reading was stored after {took_ms / 1000:.1f} s.
 
   page    {place.url}
   log in  {link}   (works once)
@@ -166,18 +166,18 @@ async def _answers(hub: Hub) -> bool:
     return True
 
 
-async def _has_readings(hub: Hub) -> bool:
+async def _has_readings(hub: Hub, since_ms: int) -> bool:
     boards = (await hub.call("GET", "/boards"))["boards"]
-    return any(board["latest"] for board in boards)
+    return any(at_ms >= since_ms for board in boards for _, at_ms in board["latest"].values())
 
 
-async def _until(hub: Hub, what: str, condition: Any) -> None:
+async def _until(what: str, condition: Callable[[], Awaitable[bool]]) -> None:
     """Ask until it holds; a hub that is still starting is not an error."""
     try:
         async with asyncio.timeout(START_WITHIN_S):
             while True:
                 try:
-                    if await condition(hub):
+                    if await condition():
                         return
                 except LinkDown:
                     pass
