@@ -11,11 +11,12 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import aiomqtt
 from paho.mqtt import MQTTException
@@ -68,6 +69,20 @@ class _Ear(logging.Logger):
                 self.heard = arg
 
 
+class _Tls:
+    """A TLS context as paho uses one.
+
+    It shakes hands itself and closes what fails; paho would lose that socket, open.
+    """
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.check_hostname = context.check_hostname
+        self._context = context
+
+    def wrap_socket(self, connected: socket.socket, *, server_hostname: str, **_: Any) -> ssl.SSLSocket:
+        return self._context.wrap_socket(connected, server_hostname=server_hostname)
+
+
 class _Client(aiomqtt.Client):
     """aiomqtt, except that
 
@@ -91,7 +106,7 @@ class _Client(aiomqtt.Client):
             username=address.username or None,
             protocol=aiomqtt.ProtocolVersion.V5,
             transport="unix" if address.unix else "tcp",
-            tls_context=address.tls,
+            tls_context=cast("ssl.SSLContext", _Tls(address.tls)) if address.tls else None,
             will=packets.will(address),
             keepalive=address.keepalive_s,
             clean_start=address.clean_start,

@@ -79,12 +79,18 @@ class Settings:
 class Mosquitto:
     """The broker of one hub."""
 
-    def __init__(self, settings: Settings, *, deny: Iterable[str] = ()) -> None:
-        """Raises ConfigError when mosquitto is missing or the path of its socket is too long."""
+    def __init__(self, settings: Settings, *, deny: Iterable[str] = (), search: str | None = None) -> None:
+        """``search`` is where programs are looked for, like $PATH, which it is if not given.
+
+        Raises ConfigError when mosquitto is missing or the path of its socket is too long.
+        """
         self.settings = settings
+        # Debian keeps daemons in /usr/sbin, which is not in the PATH of ordinary users.
+        search = f"{os.environ.get('PATH', os.defpath)}:{SBIN}" if search is None else search
         # setpriv becomes mosquitto, so it is our child and keeps the signal for a dead parent.
-        tied = (_find("setpriv", "util-linux"), "--pdeathsig", "TERM", "--")
-        self._command = (*tied, _find("mosquitto", "mosquitto"), "-c", str(self._configuration))
+        tied = (_find("setpriv", "util-linux", search), "--pdeathsig", "TERM", "--")
+        program = _find("mosquitto", "mosquitto", search)
+        self._command = (*tied, program, "-c", str(self._configuration))
         self._check_socket_path()
         self._denied = frozenset(deny)
         self._process: asyncio.subprocess.Process | None = None
@@ -261,9 +267,8 @@ def access_list(denied: Iterable[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _find(program: str, package: str) -> str:
-    # Debian keeps daemons in /usr/sbin, which is not in the PATH of ordinary users.
-    found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{SBIN}")
+def _find(program: str, package: str, search: str) -> str:
+    found = shutil.which(program, path=search)
     if found is None:
         raise ConfigError(f"the program {program} is missing", hint=f"sudo apt-get install {package}")
     return found
