@@ -59,9 +59,10 @@ def changed(draw: st.DrawFn, value: Any) -> Any:
 
 @given(st.sampled_from(MESSAGES), plain_data, st.booleans())
 def test_decode_of_anything(cls: type[object], value: Any, strict: bool) -> None:
+    refusal = ConfigError if strict else Refused
     try:
         decoded = decode(cls, value, strict=strict)
-    except ConfigError if strict else Refused as error:
+    except refusal as error:
         message = str(error)
     else:
         message = ""
