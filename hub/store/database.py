@@ -149,6 +149,13 @@ def _prepare(engine: Engine, begin: str, pragmas: tuple[str, ...]) -> None:
         def _begun(connection: Connection) -> None:
             connection.exec_driver_sql(begin)
 
+        # A statement that is cancelled takes its connection with it.  SQLite closes one only
+        # when its last cursor is gone, and a traceback may hold that for long: without this the
+        # transaction would stay open, and nobody could write.
+        @event.listens_for(engine, "invalidate")
+        def _dropped(connection: Any, _record: object, _error: object) -> None:
+            connection.rollback()
+
 
 # --- the version of the schema ---------------------------------------------------------------------
 

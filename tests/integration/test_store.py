@@ -162,6 +162,32 @@ async def test_a_transaction_that_is_cancelled_lets_the_next_one_in(store: Store
         assert [row.id for row in await boards.list_boards(tx)] == [OTHER]
 
 
+async def test_a_statement_that_is_cancelled_does_not_keep_the_lock(store: Store) -> None:
+    """The task is kept, and with it the traceback, the cursor and the connection."""
+    await join(store)
+    endless = text(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000000) SELECT max(i) FROM n"
+    )
+    begun = asyncio.Event()
+
+    async def cancelled() -> None:
+        async with store.write() as tx:
+            await boards.rename_board(tx, BOARD, "attic")
+            begun.set()
+            await tx.execute(endless)
+
+    task = asyncio.ensure_future(cancelled())
+    await begun.wait()
+    await asyncio.sleep(0.02)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with asyncio.timeout(database.BUSY_TIMEOUT_S / 2):
+        await label(store, "still-here")
+    async with store.read() as tx:
+        assert (await boards.get_board(tx, BOARD)).name == BOARD
+
+
 async def test_writers_take_turns_and_readers_do_not_wait(store: Store) -> None:
     await join(store)
     async with store.write() as tx:
