@@ -13,9 +13,22 @@ const REFRESH_MS = 30_000;
 const SLIDE_MS = 5_000;
 
 export async function startCharts(section) {
+  await script(section.dataset.plotter);
   const charts = new Charts(section);
   await charts.load();
   charts.follow();
+}
+
+// The plotter is the largest file of all, so it comes after the first paint.
+async function script(address) {
+  await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+  await new Promise((done, fail) => {
+    const element = document.createElement("script");
+    element.src = address;
+    element.addEventListener("load", done);
+    element.addEventListener("error", fail);
+    document.head.append(element);
+  });
 }
 
 class Charts {

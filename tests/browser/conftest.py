@@ -1,0 +1,84 @@
+"""One Chromium and one hub for the tests of a module; a fresh visitor for each test.
+
+Anything that the browser complains about on its console fails the test: a forbidden inline
+style shows up there and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest_asyncio
+from playwright.async_api import Browser, Page, async_playwright
+
+from support.webhub import WebHub
+
+ARGS = [
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+CHROMIUM = "/usr/bin/chromium"
+
+Visit = Callable[..., Awaitable[Page]]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        yield browser
+        await browser.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def hub(tmp_path_factory: object) -> AsyncIterator[WebHub]:
+    folder: Path = tmp_path_factory.mktemp("hub")  # type: ignore[attr-defined]
+    async with WebHub.open(folder) as hub:
+        yield hub
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def visit(browser: Browser, hub: WebHub) -> AsyncIterator[Visit]:
+    """Opens a path in a new visitor's browser, logged in unless told otherwise."""
+    complaints: list[str] = []
+    contexts = []
+
+    async def visit(
+        path: str = "/",
+        *,
+        width: int = 1440,
+        height: int = 900,
+        dark: bool = False,
+        javascript: bool = True,
+        login: bool = True,
+    ) -> Page:
+        context = await browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if dark else "light",
+            java_script_enabled=javascript,
+            locale="en-GB",
+            timezone_id="Europe/Berlin",
+            reduced_motion="reduce",
+        )
+        contexts.append(context)
+        context.set_default_timeout(10_000)
+        page = await context.new_page()
+        page.on(
+            "console",
+            lambda message: message.type in ("error", "warning") and complaints.append(message.text),
+        )
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        if login:
+            await page.goto(await hub.login_link())
+            await page.get_by_role("button", name="Log in").click()
+            await page.wait_for_url(hub.url + "/")
+        await page.goto(hub.url + path)
+        return page
+
+    yield visit
+    for context in contexts:
+        await context.close()
+    # A hub that is away, or says no, is part of some tests; the rest is not.
+    serious = [text for text in complaints if not text.startswith("Failed to load resource")]
+    assert not serious, serious
