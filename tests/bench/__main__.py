@@ -1,0 +1,74 @@
+"""`make bench`: measures against the budgets, prints a table, writes bench.json.
+
+    .venv/bin/python tests/bench [--seconds 120] [--only agent|hub] [--boards 1000 10000]
+
+Exits with 1 when a budget is missed that it measures.  Real processes throughout, on this
+machine; nothing else should be busy meanwhile.  Not measured yet: three apps running, sectors
+written, bytes on the link.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from bench import board, hub  # noqa: E402
+from bench.budget import Row, table, write  # noqa: E402
+
+
+async def measure(options: argparse.Namespace) -> list[Row]:
+    """Every row that was asked for, one part after the other."""
+    rows: list[Row] = []
+    if options.only in (None, "agent"):
+        print(f"agent: about {options.seconds + 90:.0f} s ...", file=sys.stderr)
+        rows += await _apart(lambda folder: board.measure(folder, options.seconds, options.starts))
+    if options.only in (None, "hub"):
+        for count in options.boards:
+            print(f"hub with {count:,} boards: about {options.load_seconds + 45:.0f} s ...", file=sys.stderr)
+            rows += await _apart(lambda folder, n=count: hub.measure(folder, n, options.load_seconds))  # type: ignore[misc]
+    return rows
+
+
+async def _apart(part: Callable[[Path], Awaitable[list[Row]]]) -> list[Row]:
+    """Run a part in a folder of its own; its path is short, for a Unix socket lies in it."""
+    with tempfile.TemporaryDirectory(prefix="lichen-bench-") as folder:
+        return await part(Path(folder))
+
+
+def prepare() -> None:
+    """Compiled modules and enough descriptors, as an installed system has them."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    subprocess.run([sys.executable, "-m", "compileall", "-q", "agent", "hub"], cwd=ROOT, check=True)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def main() -> int:
+    """Options in, table out, and whether all budgets are kept."""
+    parser = argparse.ArgumentParser(prog="tests/bench", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=120, help="how long the agent at rest is watched")
+    parser.add_argument("--starts", type=int, default=5, help="how often the agent is started")
+    parser.add_argument("--load-seconds", type=float, default=30, help="how long the hub is under load")
+    parser.add_argument("--boards", type=int, nargs="+", default=[1_000, 10_000], help="simulated boards")
+    parser.add_argument("--only", choices=["agent", "hub"])
+    parser.add_argument("--output", type=Path, default=ROOT / "bench.json")
+    options = parser.parse_args()
+    prepare()
+    rows = asyncio.run(measure(options))
+    print(table(rows))
+    write(rows, options.output)
+    return int(any(row.verdict == "MISSED" for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

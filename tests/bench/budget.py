@@ -1,0 +1,96 @@
+"""Measured values beside their budgets: the table, bench.json and the verdict.  Pure but for the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.  Without a budget it only informs.
+
+    >>> Row("agent: RSS", 30.0, "MB", budget=33, aim=28).verdict
+    'ok'
+    >>> Row("backlog drained", 1500.0, "readings/s", budget=2000, aim=10000, better="more").verdict
+    'MISSED'
+    """
+
+    what: str
+    value: float
+    unit: str
+    budget: float | None = None
+    aim: float | None = None
+    better: Literal["less", "more"] = "less"
+    note: str = ""
+
+    @property
+    def verdict(self) -> Literal["", "aim", "ok", "MISSED"]:
+        """Whether the value keeps its budget, and even reaches its aim."""
+        if self.budget is None:
+            return ""
+        if not self._within(self.budget):
+            return "MISSED"
+        return "aim" if self.aim is not None and self._within(self.aim) else "ok"
+
+    def _within(self, limit: float) -> bool:
+        # A value that could not be measured (NaN) is within nothing.
+        return self.value <= limit if self.better == "less" else self.value >= limit
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as text, with their notes below."""
+    cells = [("what", "measured", "budget", "aim", "")]
+    cells += [
+        (row.what, f"{_number(row.value)} {row.unit}", _number(row.budget), _number(row.aim), row.verdict)
+        for row in rows
+    ]
+    widths = [max(len(cell[column]) for cell in cells) for column in range(5)]
+    lines = []
+    for number, cell in enumerate(cells):
+        left = cell[0].ljust(widths[0])
+        right = [text.rjust(width) for text, width in zip(cell[1:4], widths[1:4], strict=True)]
+        lines.append("  ".join([left, *right, cell[4]]).rstrip())
+        if number == 0:
+            lines.append("-" * (sum(widths) + 8))
+    notes = [f"- {row.what}: {row.note}" for row in rows if row.note]
+    return "\n".join([*lines, "", *notes])
+
+
+def write(rows: Sequence[Row], path: Path) -> None:
+    """Write bench.json: the machine, and every row."""
+    found = [
+        {
+            "what": row.what,
+            "value": round(row.value, 3),
+            "unit": row.unit,
+            "budget": row.budget,
+            "aim": row.aim,
+            "verdict": row.verdict,
+            "note": row.note,
+        }
+        for row in rows
+    ]
+    path.write_text(json.dumps({"machine": machine(), "rows": found}, indent=1) + "\n")
+
+
+def machine() -> dict[str, Any]:
+    """What the values were measured on."""
+    return {
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "arch": platform.machine(),
+        "cores": os.cpu_count(),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2f}"
