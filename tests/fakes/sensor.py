@@ -27,7 +27,7 @@ Said: TypeAlias = float | str | Exception | Callable[[], Awaitable[float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options(SensorConfig):
+class FakeOptions(SensorConfig):
     """``channels`` are the names of several values; none for one of the sensor's own name."""
 
     channels: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ class FakeSensors:
     were opened and not closed.
     """
 
-    Options = Options
+    Options: type[SensorConfig] = FakeOptions
 
     def __init__(self) -> None:
         self.says: dict[str, Said] = {}
@@ -57,10 +57,10 @@ class FakeSensors:
         """In place of `agent.sensors.driver.load_kind`."""
         return self
 
-    def configure(self, name: str, **keys: Any) -> Options:
-        return Options(name=name, kind="fake", **keys)
+    def configure(self, name: str, **keys: Any) -> FakeOptions:
+        return FakeOptions(name=name, kind="fake", **keys)
 
-    async def open(self, options: Options, env: Environment) -> FakeSensor:
+    async def open(self, options: FakeOptions, env: Environment) -> FakeSensor:
         self.opened.add(options.name)
         return FakeSensor(self, options)
 
@@ -71,7 +71,7 @@ class FakeSensors:
 class FakeSensor:
     """One opened sensor of the fake kind."""
 
-    def __init__(self, world: FakeSensors, options: Options) -> None:
+    def __init__(self, world: FakeSensors, options: FakeOptions) -> None:
         self._world = world
         self._options = options
 
