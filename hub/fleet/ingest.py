@@ -43,7 +43,8 @@ from hub.store.readings import blocks_of
 from hub.store.rollups import add_parts
 
 MOST_WAITING = 8192
-"""Messages decoded but not committed; beyond them, what comes stays packed in the session."""
+"""Messages read but not committed.  Beyond them readings are dropped unread, as their boards send them again;
+presence and about come once, so they are always taken."""
 MOST_AT_ONCE = 1024
 """Messages in one transaction, so that other writers get their turn."""
 MOST_UNFOLDED = 30_000
@@ -62,6 +63,7 @@ class Ingest:
         commit_every_ms: int = 100,
         fold_every_s: float = 60.0,
         repeat_every_ms: int = 10_000,
+        most_waiting: int = MOST_WAITING,
     ) -> None:
         self._store = store
         self._latest = latest
@@ -77,7 +79,7 @@ class Ingest:
         self._sound = False  # whether fold and Latest hold what the database says
         self._waiting: list[Arrival] = []
         self._bell = asyncio.Event()  # something waits, or nothing more will come
-        self._room = asyncio.Event()
+        self._most_waiting = most_waiting
         self._ended: LinkDown | None = None
 
     def counters(self) -> Counters:
@@ -123,14 +125,14 @@ class Ingest:
         try:
             async for message in session.messages():
                 self._take(message)
-                if len(self._waiting) >= MOST_WAITING:
-                    self._room.clear()
-                    await self._room.wait()
         except LinkDown as error:
             self._ended = error
             self._bell.set()
 
     def _take(self, message: Message) -> None:
+        if len(self._waiting) >= self._most_waiting and message.topic.endswith("/up/readings"):
+            self._tally.shed()
+            return
         try:
             arrival = read_arrival(message, self._now_ms())
         except Refused as error:
@@ -151,7 +153,7 @@ class Ingest:
             arrivals, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
             if not self._waiting and self._ended is None:
                 self._bell.clear()
-            self._room.set()
+                self._tally.keep_up()
             await self._commit_arrivals(session, arrivals)
             if self._ended is None:
                 await asyncio.sleep(max(began_s + self._commit_every_s - clock(), 0))

@@ -52,6 +52,7 @@ class Tally:
         self.offenders: Counter[str] = Counter()
         self._offending: set[str] = set()
         self._failing = ""
+        self._behind = False
 
     def counters(self, waiting: int) -> Counters:
         """A copy that stays as it is."""
@@ -75,6 +76,19 @@ class Tally:
         if self._failing != reason:
             self._failing = reason
             log.error("cannot commit", extra={"reason": reason, "error": sentence})
+
+    def shed(self) -> None:
+        """Count readings that were dropped unread because too much waits for its commit."""
+        self.refused["behind"] += 1
+        if not self._behind:
+            self._behind = True
+            log.error("more comes than can be committed", extra={"hint": "boards keep it and send it again"})
+
+    def keep_up(self) -> None:
+        """Nothing waits any more."""
+        if self._behind:
+            self._behind = False
+            log.info("keeping up again", extra={"dropped": self.refused["behind"]})
 
     def commit(self, commit: Commit, seconds: float) -> None:
         """Count what a transaction did."""

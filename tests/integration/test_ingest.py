@@ -75,17 +75,19 @@ class Line:
 class Hub:
     """A store, its picture and an ingest, as `hub.app` puts them together."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, most_waiting: int = 8192) -> None:
         self.store = store
         self.now_ms = WALL_MS
         self.latest = Latest()
-        self.ingest = Ingest(store, self.latest, lambda: self.now_ms, commit_every_ms=0)
+        self.ingest = Ingest(
+            store, self.latest, lambda: self.now_ms, commit_every_ms=0, most_waiting=most_waiting
+        )
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, directory: Path) -> AsyncIterator[Hub]:
+    async def open(cls, directory: Path, *, most_waiting: int = 8192) -> AsyncIterator[Hub]:
         async with Store.open(directory / "hub.db") as store:
-            hub = cls(store)
+            hub = cls(store, most_waiting=most_waiting)
             await hub.latest.load(store)
             await hub.ingest.recover()
             yield hub
@@ -568,16 +570,20 @@ async def test_watchers_hear_of_readings_after_their_commit(hub: Hub) -> None:
 # --- load ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-async def test_a_burst_of_a_fleet_is_read_no_faster_than_it_is_committed(tmp_path: Path) -> None:
-    ids = [f"{letter}{other}" + "a" * 14 for letter in "abcdefghij" for other in "abcdefghij"]
-    async with Hub.open(tmp_path) as hub:
-        await hub.join(*ids)
-        streams = [stream(200, board=id) for id in ids]
-        line = Line()
-        for first in range(1, 200, 2):
-            line.arrive(*(made.message((first, first + 1)) for made in streams))
-        line.cut()
-        await hub._run(line)
-        assert hub.ingest.counters().readings == 20_000
-        await hub.check(*streams)
+async def test_beyond_what_can_wait_readings_are_dropped_and_come_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = stream(200)
+    batches = [made.message((first, first + 1)) for first in range(1, 200, 2)]
+    async with Hub.open(tmp_path, most_waiting=10) as hub:
+        await hub.join(BOARD)
+        with caplog.at_level(logging.INFO, "hub.fleet.tally"):
+            await hub.take_at_once(*batches, presence("online"))
+        assert hub.ingest.counters().refused == {"behind": 90}
+        assert (await hub.board()).presence == "online"
+        assert [record.message for record in caplog.records] == [
+            "more comes than can be committed",
+            "keeping up again",
+        ]
+        await hub.take(*batches)
+        await hub.check(made)
