@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
 from support.webhub import WebHub
 
@@ -44,6 +44,10 @@ async def visit(browser: Browser, hub: WebHub) -> AsyncIterator[Visit]:
     complaints: list[str] = []
     contexts = []
 
+    def note(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            complaints.append(message.text)
+
     async def visit(
         path: str = "/",
         *,
@@ -64,10 +68,7 @@ async def visit(browser: Browser, hub: WebHub) -> AsyncIterator[Visit]:
         contexts.append(context)
         context.set_default_timeout(10_000)
         page = await context.new_page()
-        page.on(
-            "console",
-            lambda message: message.type in ("error", "warning") and complaints.append(message.text),
-        )
+        page.on("console", note)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         if login:
             await page.goto(await hub.login_link())
