@@ -142,6 +142,8 @@ def _traceback(record: logging.LogRecord) -> str:
 
 def _quoted(value: object) -> str:
     text = str(value)
+    if not text.isprintable():
+        return json.dumps(text)  # what a stranger sent must not speak to the terminal
     return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
