@@ -10,7 +10,9 @@ each object has a module of its name, and none of them knows this one.
 from __future__ import annotations
 
 import asyncio
+import os
 
+import agent
 from agent.base import process
 from agent.base.broker import Connect, connect
 from agent.base.files import make_directory
@@ -22,6 +24,7 @@ from agent.link import Link
 from agent.outbox import Outbox
 from agent.portrait import Portrait
 from agent.sensors.sampler import Sampler
+from agent.status import LinkState, Status, write_status
 from agent.wire.errors import ConfigError
 
 LOCK = "agent.lock"
@@ -49,6 +52,7 @@ class Agent:
         with held(state_dir / LOCK, "an agent"):
             process.ready("starting")
             identity = open_identity(state_dir)
+            write_status(config.runtime_dir, starting(identity, clock.wall_ms()))
             membership = await join_or_load(identity, config, clock)
             async with Outbox.open(
                 state_dir / OUTBOX, boot=clock.boot, max_bytes=config.outbox.max_bytes
@@ -83,6 +87,19 @@ class Agent:
         """Return if the database answers, once it is open."""
         if self._outbox is not None:
             await self._outbox.probe()
+
+
+def starting(identity: Identity, now_ms: int) -> Status:
+    """The status until there is more to say; joining may have to wait for the hub."""
+    return Status(
+        board=identity.board,
+        version=agent.__version__,
+        running=True,
+        pid=os.getpid(),
+        written_ms=now_ms,
+        started_ms=now_ms,
+        link=LinkState("connecting", now_ms),
+    )
 
 
 async def join_or_load(identity: Identity, config: Config, clock: Clock) -> Membership:

@@ -146,7 +146,8 @@ def _outbox(outbox: OutboxState, now_ms: int) -> str:
     if not outbox.readings:
         text = "empty: the hub has everything"
     else:
-        text = f"{outbox.readings} readings wait for the hub ({_size(outbox.bytes)})"
+        waiting = "1 reading waits" if outbox.readings == 1 else f"{outbox.readings} readings wait"
+        text = f"{waiting} for the hub ({_size(outbox.bytes)})"
         if outbox.oldest_ms is not None:
             text += f", the oldest for {span(now_ms - outbox.oldest_ms)}"
     return text + (f"; {outbox.dropped} were dropped" if outbox.dropped else "")
