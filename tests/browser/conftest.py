@@ -66,7 +66,7 @@ async def visit(browser: Browser, hub: WebHub) -> AsyncIterator[Visit]:
             reduced_motion="reduce",
         )
         contexts.append(context)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         page = await context.new_page()
         page.on("console", note)
         page.on("pageerror", lambda error: complaints.append(str(error)))
