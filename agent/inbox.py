@@ -70,7 +70,7 @@ class Inbox:
             except (Refused, Corrupt) as error:
                 if self._complaint != (complaint := f"{message.topic}: {error}"):
                     self._complaint = complaint
-                    log.warning("message not believed", extra={"topic": message.topic, "error": str(error)})
+                    log.warning("message not taken", extra={"topic": message.topic, "error": str(error)})
 
     async def _receive(self, message: Message) -> None:
         topic = topics.parse(message.topic)

@@ -8,6 +8,7 @@ stop; systemd is told in one line how the link is.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 
 import agent
@@ -19,7 +20,10 @@ from agent.identity import Identity, Membership
 from agent.outbox import Outbox
 from agent.sensors.sampler import Latest, Sampler
 from agent.status import LinkState, SensorState, Status, remove_status, write_status
+from agent.wire.errors import Refused
 from agent.wire.messages import About, Sensor
+
+log = logging.getLogger(__name__)
 
 
 class Portrait:
@@ -35,6 +39,7 @@ class Portrait:
         sampler: Sampler,
     ) -> None:
         self._changed = asyncio.Event()
+        self._written = True
         self._identity = identity
         self._membership = membership
         self._config = config
@@ -50,12 +55,23 @@ class Portrait:
         """Keep the status file up to date until cancelled, and pass on that something changed."""
         try:
             while True:
-                write_status(self._config.runtime_dir, await self.status())
+                self._write(await self.status())
                 described.set()
                 await self._changed.wait()
                 self._changed.clear()
         finally:
             remove_status(self._config.runtime_dir)
+
+    def _write(self, status: Status) -> None:
+        """Write the status file; a full disk costs the status, not the agent."""
+        try:
+            write_status(self._config.runtime_dir, status)
+        except Refused as error:
+            if self._written:
+                log.warning("status cannot be written", extra={"error": str(error)})
+            self._written = False
+        else:
+            self._written = True
 
     async def heed(self, event: asyncio.Event) -> None:
         """Look again whenever ``event`` is set, until cancelled."""

@@ -292,7 +292,7 @@ async def test_nobody_but_the_hub_is_believed(bench: Bench, caplog: pytest.LogCa
         await until(lambda: bench.ear.replies)
     assert [reply.id for reply in bench.ear.replies] == ["honest"]
     assert bench.identity.document().number == 1
-    assert [record.message for record in caplog.records].count("message not believed") == 5
+    assert [record.message for record in caplog.records].count("message not taken") == 5
 
 
 async def test_a_newer_document_brings_its_command_key(bench: Bench, tmp_path: Path) -> None:
