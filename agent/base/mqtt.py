@@ -79,7 +79,7 @@ class _Tls:
         self.check_hostname = context.check_hostname
         self._context = context
 
-    def wrap_socket(self, connected: socket.socket, *, server_hostname: str, **_: Any) -> ssl.SSLSocket:
+    def wrap_socket(self, connected: socket.socket, *, server_hostname: str = "", **_: Any) -> ssl.SSLSocket:
         return self._context.wrap_socket(connected, server_hostname=server_hostname)
 
 
@@ -147,14 +147,17 @@ class _Client(aiomqtt.Client):
             self._client_connect()
         except (OSError, ValueError) as error:  # ValueError: a name that no resolver takes
             failure = error
-        with contextlib.suppress(RuntimeError):  # the loop was closed, so nobody waits for this
-            self._loop.call_soon_threadsafe(self._dialled, failure)
+        self._soon(self._dialled, failure)
 
     def _dialled(self, failure: Exception | None) -> None:
         if self._left:
             self.close()
         elif failure is not None and not self._connected.done():
             self._connected.set_exception(failure)
+
+    def _soon(self, callback: Callable[..., None], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody wants to know
+            self._loop.call_soon_threadsafe(callback, *arguments)
 
     async def say_goodbye(self) -> None:
         """Tell the broker that we leave, unless the connection has ended."""
@@ -215,7 +218,7 @@ class _Client(aiomqtt.Client):
             if not self._left and sock.fileno() >= 0:
                 watch(sock.fileno())
 
-        self._loop.call_soon_threadsafe(check)
+        self._soon(check)
 
     def _watch(self, number: int) -> None:
         self._loop.add_reader(number, self._drive, self._read)
@@ -301,6 +304,8 @@ class _Session:
 
     async def subscribe(self, *filters: str) -> None:
         """See `Session`."""
+        if self._client.is_lost():
+            raise self._client.reason()
         wanted = [(each, SubscribeOptions(qos=1)) for each in filters]
         try:
             granted = await self._client.subscribe(wanted)

@@ -147,6 +147,28 @@ sys.exit(process.run(main))
         assert "without waiting for threads" in err
 
 
+async def test_a_server_that_does_not_answer_does_not_hold_it() -> None:
+    script = """
+import ssl
+from agent.base.broker import Address, connect
+async def main():
+    tls = ssl.create_default_context()
+    print("up", flush=True)
+    async with connect(Address("x", host="127.0.0.1", port=int(os.environ["PORT"]), tls=tls)):
+        pass
+sys.exit(process.run(main))
+"""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        async with child(script, {"PORT": str(silent.getsockname()[1])}) as process:
+            await process.until_up()
+            accepted, _ = await asyncio.to_thread(silent.accept)
+            with accepted:
+                began_at = time.monotonic()
+                process.send(signal.SIGTERM)
+                assert await process.end() == (0, "", "")
+                assert time.monotonic() - began_at < 2
+
+
 # --- how it ends -----------------------------------------------------------------------------------
 
 
