@@ -10,7 +10,7 @@ Boards come in over TLS with a certificate whose common name becomes user name *
 in over a unix socket that only its own user can reach, the folder being 0700.
 
 Its death is normal: it is started again.  It never outlives the hub, even one that is killed:
-the kernel sends it SIGTERM then (prctl(2), PR_SET_PDEATHSIG), and a lock that it inherits keeps
+the kernel kills it then (prctl(2), PR_SET_PDEATHSIG), and a lock that it inherits keeps
 the next hub from starting a second one before the first has gone.
 """
 
@@ -87,8 +87,9 @@ class Mosquitto:
         self.settings = settings
         # Debian keeps daemons in /usr/sbin, which is not in the PATH of ordinary users.
         search = f"{os.environ.get('PATH', os.defpath)}:{SBIN}" if search is None else search
-        # setpriv becomes mosquitto, so it is our child and keeps the signal for a dead parent.
-        tied = (_find("setpriv", "util-linux", search), "--pdeathsig", "TERM", "--")
+        # setpriv becomes mosquitto, so it is our child and keeps the signal for a dead parent.  That
+        # is SIGKILL, because mosquitto forgets a SIGTERM that comes just before its main loop.
+        tied = (_find("setpriv", "util-linux", search), "--pdeathsig", "KILL", "--")
         program = _find("mosquitto", "mosquitto", search)
         self._command = (*tied, program, "-c", str(self._configuration))
         self._check_socket_path()
