@@ -34,9 +34,11 @@ async def measure(folder: Path, seconds: float, starts: int) -> list[Row]:
         board = await lab.add_board("bench", sensors=_sensors(folder))
         await board.start()
         await lab.until(lambda: board.joined and board.stored() > 0, "the first readings are stored")
-        rows = await _at_rest(board, seconds)
-        rows.append(await _start(lab, board, starts))
+        rows = [await _start(lab, board, starts)]
+        rows += await _at_rest(board, seconds)
         rows.append(await _backlog(lab, board))
+        await board.stop()
+        await lab.hub.stop(within_s=30)
         return rows
 
 
@@ -65,7 +67,7 @@ async def _at_rest(board: Board, seconds: float) -> list[Row]:
             "MB",
             33,
             28,
-            note="no ledger yet; MB are 10**6 bytes",
+            note="a joined board after a restart, no ledger yet; MB of 2**20 bytes",
         ),
         Row(
             "agent: CPU per hour at a 10 s interval",

@@ -53,6 +53,7 @@ async def measure(folder: Path, boards: int, seconds: float) -> list[Row]:
             rss_mb, broker_mb = meter.rss_mb(lab.hub.pid), meter.rss_mb(broker)
             assert tool.stdout is not None
             report = json.loads(await tool.stdout.readline())
+        await lab.hub.stop(within_s=60)  # and its broker with it, which saves its database
         stored = lab.ask(lab.hub_dir / "hub.db", "SELECT coalesce(sum(count - skip), 0) FROM batches")[0][0]
     return _rows(boards, report, stored, before, after, rss_mb, broker_mb)
 

@@ -15,8 +15,8 @@ PROC = Path("/proc")
 
 
 def rss_mb(pid: int) -> float:
-    """Resident memory of the whole process, in 10**6 bytes."""
-    return _status(PROC / str(pid) / "status", "VmRSS") * 1024 / 1e6
+    """Resident memory of the whole process, in MB of 2**20 bytes, as ps and top count."""
+    return _status(PROC / str(pid) / "status", "VmRSS") / 1024
 
 
 def cpu_s(pid: int) -> float:
