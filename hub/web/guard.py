@@ -41,6 +41,7 @@ PROGRAMS = frozenset({"/join", "/api/v1/login"})
 PRINCIPAL: Final = web.RequestKey("principal", Principal)
 
 HEADERS = {
+    "Server": "Lichen",  # versions are nobody's business who is not logged in
     "Content-Security-Policy": (
         "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
     ),
@@ -55,8 +56,7 @@ HEADERS = {
 
 async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
     """Every answer carries `HEADERS`, and is kept by nobody unless it says so."""
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
+    response.headers.update(HEADERS)
     response.headers.setdefault("Cache-Control", "no-store")
 
 

@@ -121,11 +121,11 @@ async def stream(
 ) -> web.StreamResponse:
     """Answer with the live stream, until the browser goes away or ``closing`` rings."""
     response = web.StreamResponse(headers=HEADERS)
-    await response.prepare(request)
     writer = _Writer(response, wanted, source)
     only = next(iter(wanted.boards)) if len(wanted.boards) == 1 else None
     with source.latest.watch(only) as changes:
         try:
+            await response.prepare(request)
             await writer.begin()
             async with asyncio.TaskGroup() as group:
                 group.create_task(writer.follow(changes), name="live changes")

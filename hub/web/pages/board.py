@@ -18,7 +18,7 @@ from hub.web.guard import PRINCIPAL
 from hub.web.pages.facts import facts_of, lost_in_words
 from hub.web.pages.forms import labels_of, read_form
 from hub.web.pages.render import go, page
-from hub.web.pages.span import RANGES, read_span
+from hub.web.pages.span import RANGES, begin_ms, read_span
 from hub.web.pages.values import place_of, shown_values, summary_of
 from hub.web.parts import parts_of
 from hub.web.problems import status_of
@@ -74,11 +74,12 @@ async def _page(
 ) -> web.Response:
     parts = parts_of(request)
     now_ms = parts.now_ms()
-    span = read_span(request.query, now_ms)
+    span = read_span(request.query, row.joined_ms, now_ms)
     async with parts.store.read() as tx:
         sensors = await boards.list_sensors(tx, row.id)
         chosen = choose(sensors, request.query.getall("sensor", []))
-        outline = await readings.read_outline(tx, row.id, now_ms - HOUR_MS, now_ms, OUTLINE_POINTS)
+        hour_ms = begin_ms(HOUR_MS, row.joined_ms, now_ms)
+        outline = await readings.read_outline(tx, row.id, hour_ms, now_ms, OUTLINE_POINTS)
         found = await readings.read_ranges(tx, row.id, chosen, span.from_ms, span.to_ms, SUMMARY_POINTS)
         gaps = await readings.list_gaps(tx, row.id, span.from_ms, span.to_ms)
         happened = await events.list_events(tx, board=row.id, limit=EVENTS)
@@ -95,7 +96,7 @@ async def _page(
             "label_texts": format.labels(row.labels),
             "about": about,
             "problems": about.problems if about else (),
-            "values": shown_values(known, sensors, about, outline, now_ms),
+            "values": shown_values(known, sensors, about, outline, (hour_ms, now_ms)),
             "chosen": chosen,
             "span": span,
             "ranges": RANGES,

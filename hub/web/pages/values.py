@@ -13,7 +13,6 @@ from hub.web import format
 from hub.web.board import CAPACITY, label_of, measured_ms
 from hub.web.state import is_stale
 
-HOUR_MS = 3_600_000
 WIDTH, HEIGHT = 120, 24
 """The drawing area of a sparkline, as in its viewBox; a margin of 2 keeps the line inside."""
 
@@ -74,9 +73,13 @@ def shown_values(
     sensors: Sequence[SensorRow],
     about: About | None,
     outline: Mapping[str, Sequence[tuple[int, float]]],
-    now_ms: int,
+    hour: tuple[int, int],
 ) -> list[Shown]:
-    """Every sensor of a board: the built-in ones first, as `CAPACITY` has them, then the others by name."""
+    """Every sensor of a board: the built-in ones first, as `CAPACITY` has them, then the others by name.
+
+    ``hour`` is what ``outline`` spans; it ends now.
+    """
+    _, now_ms = hour
     errors = {sensor.name: sensor.error for sensor in about.sensors} if about else {}
     shown = []
     for sensor in sorted(sensors, key=place_of):
@@ -93,7 +96,7 @@ def shown_values(
                     interval_ms=sensor.interval_ms,
                 ),
                 error=errors.get(sensor.name, ""),
-                spark=spark(course, now_ms - HOUR_MS, now_ms),
+                spark=spark(course, *hour),
                 low=format.value(min(values, default=None), sensor.unit),
                 high=format.value(max(values, default=None), sensor.unit),
             )

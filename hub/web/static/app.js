@@ -65,8 +65,8 @@ function searchKey(event) {
 // The session's cookie is not sent with a link that was followed from elsewhere (a chat, say), but
 // with what this page asks for itself: so somebody who is logged in need not log in again.
 async function alreadyLoggedIn(form) {
-  const answer = await fetch("/api/v1/me");
-  if (answer.ok) location.replace(form.dataset.loginNext);
+  const answer = await fetch("/api/v1/me").catch(() => null);
+  if (answer?.ok) location.replace(form.dataset.loginNext);
 }
 
 async function failed(event) {

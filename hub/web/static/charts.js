@@ -4,6 +4,7 @@
 // plot it says the values at that time. Where the board was not heard the plot is hatched.
 
 import { value as words } from "./format.js";
+import { notify } from "./notice.js";
 import { localTime, now } from "./times.js";
 
 const HEIGHT = 168;
@@ -11,12 +12,17 @@ const POINTS = 400;
 const MISSED = 3;
 const REFRESH_MS = 30_000;
 const SLIDE_MS = 5_000;
+const LEAST_MS = 300_000; // as in hub/web/pages/span.py
 
 export async function startCharts(section) {
-  await script(section.dataset.plotter);
-  const charts = new Charts(section);
-  await charts.load();
-  charts.follow();
+  try {
+    await script(section.dataset.plotter);
+    const charts = new Charts(section);
+    await charts.load();
+    charts.follow();
+  } catch {
+    section.querySelector("[data-plots]").textContent = "The charts could not be loaded. Reload the page to try again.";
+  }
 }
 
 // The plotter is the largest file of all, so it comes after the first paint.
@@ -54,21 +60,32 @@ class Charts {
     const query = new URLSearchParams({ from_ms: this.fromMs, to_ms: this.toMs, points: POINTS });
     for (const row of this.rows) query.append("sensor", row.dataset.series);
     const answer = await fetch(`/api/v1/boards/${this.board}/readings?${query}`);
-    if (!answer.ok) return;
+    if (!answer.ok) throw new Error(`the hub answered ${answer.status}`);
     const { series } = await answer.json();
     this.series = new Map(series.map((each) => [each.sensor, { ...each, points: each.points.slice() }]));
     this.draw();
   }
 
+  // What is drawn stays when the hub cannot be reached; the notice at the top says so.
+  async reload() {
+    try {
+      await this.load();
+    } catch {
+      notify("charts", "The charts could not be brought up to date.");
+      return;
+    }
+    notify("charts", "");
+  }
+
   follow() {
     if (!this.following) return;
-    const span = this.toMs - this.fromMs;
+    const lengthMs = Number(this.section.dataset.lengthMs);
     document.addEventListener("lichen:values", ({ detail }) => {
       if (detail.board === this.board) this.append(detail.values);
     });
     const slide = () => {
       this.toMs = Math.round(now());
-      this.fromMs = this.toMs - span;
+      this.fromMs = Math.min(Math.max(this.toMs - lengthMs, this.joinedMs), this.toMs - LEAST_MS);
     };
     setInterval(() => {
       if (document.hidden || this.zoomed || this.hovered) return;
@@ -80,7 +97,7 @@ class Charts {
       if (document.hidden || this.zoomed || this.hovered) return;
       if (![...this.series.values()].some((each) => each.step_ms)) return;
       slide();
-      this.load();
+      this.reload();
     }, REFRESH_MS);
   }
 
@@ -91,6 +108,7 @@ class Charts {
       const last = series.points.at(-1);
       if (!last || atMs > last[0]) series.points.push([atMs, value, value, value, 1]);
     }
+    if (!this.hovered) this.say(null);
   }
 
   // Columns for uPlot: time, then mean, least and most of each sensor; null where a line must break.
@@ -156,7 +174,7 @@ class Charts {
         y: { range: unit === "%" ? [0, 100] : (plot, low, high) => yRange(low, high) },
       },
       axes: [
-        { ...axis, show: last, size: 28, space: 72, values: (plot, splits, index, space, step) => splits.map((at) => tick(at * 1000, step)) },
+        { ...axis, size: last ? 28 : 0, space: 72, values: (plot, splits, index, space, step) => splits.map((at) => (last ? tick(at * 1000, step) : "")) },
         { ...axis, size: 68, space: 36, values: (plot, splits) => splits.map((split) => words(split, unit)) },
       ],
       series: [{}],
@@ -209,8 +227,12 @@ class Charts {
   hover(plot) {
     const { idx, left } = plot.cursor;
     this.hovered = left >= 0 && idx !== null && idx !== undefined;
+    this.say(this.hovered ? plot.posToVal(left, "x") * 1000 : null);
+  }
+
+  // The values at a time, or the last ones, in the table.
+  say(at) {
     const head = this.section.querySelector("[data-at]");
-    const at = this.hovered ? plot.posToVal(left, "x") * 1000 : null;
     head.textContent = at === null ? head.dataset.at : `At ${localTime(at, this.toMs - this.fromMs > 86_400_000 ? "short" : "clock")}`;
     for (const row of this.rows) {
       const cell = row.querySelector("[data-value-at]");
@@ -234,7 +256,7 @@ class Charts {
     address.searchParams.set("to_ms", this.toMs);
     history.replaceState(null, "", address);
     for (const link of this.section.querySelectorAll(".ranges [aria-current]")) link.removeAttribute("aria-current");
-    this.load();
+    this.reload();
   }
 
   resize() {
