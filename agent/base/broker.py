@@ -25,7 +25,6 @@ from __future__ import annotations
 import random
 import ssl
 import sys
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
@@ -100,8 +99,7 @@ def connect(address: Address) -> AbstractAsyncContextManager[Session]:
     cannot be reached, and Refused when it says no (code "certificate" when it does not accept
     ours, else "forbidden").
     """
-    with _without_proxies():
-        with _left_out("urllib.request"):  # paho: for proxies, if PySocks is there; 1.8 MB of a board
+    with _left_out("urllib.request"):  # paho: for proxies, if PySocks is there; 1.8 MB of a board
         from agent.base.mqtt import open_session
 
     return open_session(address)
@@ -110,24 +108,6 @@ def connect(address: Address) -> AbstractAsyncContextManager[Session]:
 @contextmanager
 def _left_out(name: str) -> Iterator[None]:
     """Keep a module that is never used from being loaded by an import within."""
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = ModuleType(name)
-    try:
-        yield
-    finally:
-        del sys.modules[name]
-
-
-@contextmanager
-def _without_proxies() -> Iterator[None]:
-    """Let paho be imported without urllib.request.
-
-    It would only ask it for a proxy, which we never use, and with it come http and email: 3 MB,
-    a tenth of what an agent may take.
-    """
-    name = "urllib.request"
     if name in sys.modules:
         yield
         return
