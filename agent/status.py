@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from agent.base.files import write_file
+from agent.wire import words
 from agent.wire.decode import decode_json
 from agent.wire.errors import Refused
 from agent.wire.messages import ClockState, OutboxState, Problem
@@ -104,11 +105,15 @@ def read_status(directory: Path) -> Status | None:
 
 def describe(status: Status, now_ms: int) -> Iterator[str]:
     """The status in lines for a technician."""
+    return map(words.plain, _lines(status, now_ms))
+
+
+def _lines(status: Status, now_ms: int) -> Iterator[str]:
     who = f"{status.name} ({status.board})" if status.name else status.board or "no identity yet"
     yield f"board    {who}"
     yield f"hub      {f'{status.hub}, {status.hub_url}' if status.hub_url else 'not joined'}"
     if status.running:
-        since = span(now_ms - status.started_ms)
+        since = words.duration(now_ms - status.started_ms)
         yield f"agent    version {status.version}, running for {since} as process {status.pid}"
     else:
         yield "agent    not running"
@@ -127,11 +132,13 @@ def _link(status: Status, now_ms: int) -> Iterator[str]:
     link = status.link
     if not status.running:
         return
-    since = span(now_ms - link.since_ms)
+    since = words.duration(now_ms - link.since_ms)
     match link.state:
         case "online":
             heard = link.acknowledged_ms
-            said = "has not answered yet" if heard is None else f"answered {span(now_ms - heard)} ago"
+            said = (
+                "has not answered yet" if heard is None else f"answered {words.duration(now_ms - heard)} ago"
+            )
             yield f"link     up for {since} with {link.broker}; the hub {said}"
         case "offline":
             yield f"link     down for {since}, {link.attempts} attempts: {link.error}"
@@ -147,36 +154,15 @@ def _outbox(outbox: OutboxState, now_ms: int) -> str:
         text = "empty: the hub has everything"
     else:
         waiting = "1 reading waits" if outbox.readings == 1 else f"{outbox.readings} readings wait"
-        text = f"{waiting} for the hub ({_size(outbox.bytes)})"
+        text = f"{waiting} for the hub ({words.value(outbox.bytes, 'By')})"
         if outbox.oldest_ms is not None:
-            text += f", the oldest for {span(now_ms - outbox.oldest_ms)}"
+            text += f", the oldest for {words.duration(now_ms - outbox.oldest_ms)}"
     return text + (f"; {outbox.dropped} were dropped" if outbox.dropped else "")
 
 
 def _sensor(sensor: SensorState, now_ms: int) -> str:
     if sensor.at_ms is None:
         return sensor.error or "nothing yet"
-    value = "nothing" if sensor.value is None else f"{sensor.value:.6g} {sensor.unit}".rstrip()
-    text = f"{value}, {span(now_ms - sensor.at_ms)} ago"
+    value = "nothing" if sensor.value is None else words.value(sensor.value, sensor.unit)
+    text = f"{value}, {words.age(now_ms - sensor.at_ms)}"
     return f"{sensor.error} (last: {text})" if sensor.error else text
-
-
-def span(ms: int) -> str:
-    """A duration in its two largest units.
-
-    >>> [span(ms) for ms in (-5, 900, 61_000, 11_520_000, 273_600_000)]
-    ['0 s', '0 s', '1 min 1 s', '3 h 12 min', '3 d 4 h']
-    """
-    seconds = max(0, ms) // 1000
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86_400
-    counts = [(days, "d"), (hours % 24, "h"), (minutes % 60, "min"), (seconds % 60, "s")]
-    first = next((at for at, (count, _) in enumerate(counts) if count), len(counts))
-    return " ".join(f"{count} {unit}" for count, unit in counts[first : first + 2] if count) or "0 s"
-
-
-def _size(count: int) -> str:
-    """Bytes for people."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 1000)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"

@@ -9,8 +9,9 @@ from urllib.parse import quote
 import click
 from rich.text import Text
 
+from agent.wire import words
 from hub.cli.client import Hub
-from hub.cli.output import NO_VALUE, age, console, labels, print_json, print_table, value, when
+from hub.cli.output import age, console, labels, print_json, print_table, value, when
 from hub.cli.root import asks_hub, json_option
 from hub.cli.tokens import Label
 
@@ -66,7 +67,7 @@ def _state(row: dict[str, Any]) -> Text:
 
 def _latest(row: dict[str, Any], sensor: str, unit: str) -> str:
     found = row["latest"].get(sensor)
-    return value(found[0], unit) if found else NO_VALUE
+    return value(found[0] if found else None, unit)
 
 
 @board.command()
@@ -110,7 +111,7 @@ def _facts(row: dict[str, Any], now_ms: int) -> list[tuple[str, str]]:
 
 def _sensor(sensor: dict[str, Any], latest: dict[str, Any], now_ms: int) -> tuple[str, ...]:
     number, at_ms = latest.get(sensor["name"], (None, None))
-    every = f"{sensor['interval_ms'] / 1000:g} s" if sensor["interval_ms"] else NO_VALUE
+    every = words.plain(words.every(sensor["interval_ms"])) if sensor["interval_ms"] else words.NONE
     return sensor["name"], value(number, sensor["unit"]), age(at_ms, now_ms), every, sensor.get("error", "")
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-NO_VALUE = "–"
+from agent.wire import words
 
 
 def console() -> Console:
@@ -40,42 +40,21 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) ->
 
 
 def age(then_ms: int | None, now_ms: int) -> str:
-    """How long ago, in the two largest units.
+    """How long ago.
 
     >>> age(0, 11_520_000), age(0, 42_000), age(None, 0)
     ('3 h 12 min', '42 s', 'never')
     """
-    if then_ms is None:
-        return "never"
-    left = max(0, now_ms - then_ms) // 1000
-    words: list[str] = []
-    for unit, seconds in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-        amount, left = divmod(left, seconds)
-        if amount or words:
-            words.append(f"{amount} {unit}")
-    return " ".join(word for word in words[:2] if not word.startswith("0 ")) or "0 s"
+    return "never" if then_ms is None else words.plain(words.duration(now_ms - then_ms))
 
 
 def value(number: float | None, unit: str) -> str:
-    """A value with its unit, bytes in powers of 1000.
+    """A value with its unit.
 
-    >>> value(61.5, "Cel"), value(1_234_000_000, "By"), value(41.234, "%"), value(None, "%")
-    ('61.5 °C', '1.23 GB', '41.2 %', '–')
+    >>> value(61.5, "Cel"), value(1_234_000_000, "By"), value(None, "%")
+    ('61.5 °C', '1.23 GB', '–')
     """
-    if number is None:
-        return NO_VALUE
-    if unit in ("By", "By/s"):
-        return _scaled(number, unit.replace("By", "B"))
-    shown = {"Cel": "°C", "1": ""}.get(unit, unit)
-    return f"{number:.3g} {shown}".rstrip() if abs(number) < 1000 else f"{number:,.0f} {shown}".rstrip()
-
-
-def _scaled(number: float, unit: str) -> str:
-    for prefix in ("", "k", "M", "G"):
-        if abs(number) < 1000:
-            return f"{number:.3g} {prefix}{unit}"
-        number /= 1000
-    return f"{number:.3g} T{unit}"
+    return words.plain(words.value(number, unit))
 
 
 def when(at_ms: int) -> str:
@@ -85,4 +64,4 @@ def when(at_ms: int) -> str:
 
 def labels(pairs: Mapping[str, str]) -> str:
     """Labels as they are typed."""
-    return " ".join(f"{key}={text}" if text else key for key, text in sorted(pairs.items()))
+    return " ".join(words.labels(pairs))

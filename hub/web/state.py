@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hub.web import format
+from agent.wire import words
 
 State = Literal["fine", "attention", "silent"]
 STATES: tuple[State, ...] = ("fine", "attention", "silent")
@@ -61,11 +61,11 @@ def judge(seen: Seen, now_ms: int) -> Judgement:
     """A board's state at ``now_ms``, with its sentence."""
     state = state_of(seen, now_ms)
     if seen.heard_ms is None:
-        return Judgement(state, f"Joined {format.age(now_ms - seen.joined_ms)}, not heard yet")
-    every = format.every(seen.every_ms)
+        return Judgement(state, f"Joined {words.age(now_ms - seen.joined_ms)}, not heard yet")
+    every = words.every(seen.every_ms)
     if state == "silent":
         last = "Offline, last" if seen.presence != "online" else "Last"
-        return Judgement(state, f"{last} heard {format.age(now_ms - seen.heard_ms)}, expected every {every}")
+        return Judgement(state, f"{last} heard {words.age(now_ms - seen.heard_ms)}, expected every {every}")
     return Judgement(state, seen.problem or f"Reports every {every}")
 
 

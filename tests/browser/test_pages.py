@@ -14,7 +14,7 @@ import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from agent.wire.messages import Problem, Reading
-from hub.web.format import SPACE
+from agent.wire.words import SPACE
 from support.webhub import WebHub
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
@@ -308,9 +308,9 @@ async def test_the_browser_writes_figures_as_the_hub_does(visit: Any) -> None:
     root = await page.evaluate(
         "document.querySelector('link[rel=stylesheet]').href.replace('lichen.css', '')"
     )
-    figures = json.loads((VECTORS / "format.json").read_text())
+    figures = json.loads((VECTORS / "words.json").read_text())
     written = await page.evaluate(
-        "async ([root, vectors]) => { const format = await import(root + 'format.js');"
+        "async ([root, vectors]) => { const format = await import(root + 'words.js');"
         " return vectors.map(({ fn, args }) => format[fn](...args)); }",
         [root, figures],
     )

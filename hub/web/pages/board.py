@@ -8,10 +8,10 @@ from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
+from agent.wire import words
 from agent.wire.errors import Refused
 from hub.store import boards, events, readings
 from hub.store.boards import BoardRow, SensorRow
-from hub.web import format
 from hub.web.api.boards import relabel, rename
 from hub.web.board import about_of, board_of, known_of, problem_of
 from hub.web.guard import PRINCIPAL
@@ -86,14 +86,14 @@ async def _page(
     known = known_of(parts.latest, row.id)
     about = about_of(row)
     board = board_of(row, parts.latest, now_ms)
-    listed = " ".join(format.labels(row.labels))
+    listed = " ".join(words.labels(row.labels))
     return page(
         request,
         "board.html",
         {
             "board": board,
             "problem": problem_of(known),
-            "label_texts": format.labels(row.labels),
+            "label_texts": words.labels(row.labels),
             "about": about,
             "problems": about.problems if about else (),
             "values": shown_values(known, sensors, about, outline, (hour_ms, now_ms)),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from agent.wire import words
 from agent.wire.messages import About
 from hub.store.boards import BoardRow
 from hub.store.readings import GapRow
-from hub.web import format
 
 Fact = tuple[str, str, int | None]
 """A word, what there is to say, or (when it is a time) the time in ms."""
@@ -33,7 +33,7 @@ def _said(about: About) -> Iterator[Fact]:
     yield "Memory", _bytes(about.memory_bytes), None
     yield "Disk", _bytes(about.disk_bytes), None
     yield "Clock", CLOCKS[about.clock], None
-    yield "Reports", f"every {format.every(about.report_every_ms)}", None
+    yield "Reports", f"every {words.every(about.report_every_ms)}", None
     yield "Queue", _queue(about), None
     yield "Agent", about.version, None
     yield "Agent started", "", about.started_ms
@@ -43,7 +43,7 @@ def _queue(about: About) -> str:
     outbox = about.outbox
     text = "empty" if not outbox.readings else f"{_readings(outbox.readings)} wait"
     if outbox.max_bytes:
-        text += f", {_bytes(outbox.bytes) or format.value(0, 'By')} of {_bytes(outbox.max_bytes)}"
+        text += f", {_bytes(outbox.bytes) or words.value(0, 'By')} of {_bytes(outbox.max_bytes)}"
     return text + (f"; {_readings(outbox.dropped)} dropped" if outbox.dropped else "")
 
 
@@ -52,7 +52,7 @@ def _readings(count: int) -> str:
 
 
 def _bytes(amount: int) -> str:
-    return format.value(amount, "By") if amount else ""
+    return words.value(amount, "By") if amount else ""
 
 
 def lost_in_words(gap: GapRow) -> tuple[str, int | None, int | None]:

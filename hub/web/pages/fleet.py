@@ -13,13 +13,14 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from agent.wire import words
 from agent.wire.errors import Refused
 from agent.wire.messages import Problem
 from hub.fleet.latest import Latest
 from hub.store import boards
 from hub.store.boards import BoardRow
 from hub.store.database import Tx
-from hub.web import format, state
+from hub.web import state
 from hub.web.api.boards import read_labels
 from hub.web.board import known_of, overview_sensors, seen_of
 from hub.web.census import Tally
@@ -162,7 +163,7 @@ def row_of(row: BoardRow, latest: Latest, now_ms: int) -> FleetRow:
             for key, label, unit in COLUMNS
         ),
         version=(row.about or {}).get("version", ""),
-        labels=tuple(format.labels(row.labels)),
+        labels=tuple(words.labels(row.labels)),
     )
 
 

@@ -14,8 +14,8 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
+from agent.wire import words
 from agent.wire.errors import LichenError
-from hub.web import format
 from hub.web.guard import PRINCIPAL
 from hub.web.parts import parts_of
 from hub.web.wiring import ASSETS
@@ -75,11 +75,11 @@ def set_up(app: web.Application) -> None:
     )
     environment.globals.update(asset=app[ASSETS].url, words=WORDS, htmx_config=HTMX)
     environment.filters.update(
-        age=format.age,
-        duration=format.duration,
-        iso=format.iso,
-        utc=format.utc,
-        labels=format.labels,
+        age=words.age,
+        duration=words.duration,
+        iso=words.iso,
+        utc=words.utc,
+        labels=words.labels,
         sentence=sentence,
     )
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from agent.wire import words
 from agent.wire.messages import About
 from hub.fleet.latest import BoardLatest
 from hub.store.boards import SensorRow
 from hub.store.readings import Series
-from hub.web import format
 from hub.web.board import CAPACITY, label_of, measured_ms
 from hub.web.state import is_stale
 
@@ -36,7 +36,7 @@ class Shown:
     @property
     def text(self) -> str:
         """The value with its unit."""
-        return format.value(self.value, self.unit)
+        return words.value(self.value, self.unit)
 
     @property
     def percent(self) -> int:
@@ -46,14 +46,14 @@ class Shown:
     @property
     def number(self) -> str:
         """The value without its unit, when the unit is one word behind it; else all of it."""
-        head, _, tail = self.text.partition(format.SPACE)
-        return self.text if format.SPACE in tail else head
+        head, _, tail = self.text.partition(words.SPACE)
+        return self.text if words.SPACE in tail else head
 
     @property
     def unit_text(self) -> str:
         """The unit, when it is one word behind the value."""
-        _, _, tail = self.text.partition(format.SPACE)
-        return "" if format.SPACE in tail else tail
+        _, _, tail = self.text.partition(words.SPACE)
+        return "" if words.SPACE in tail else tail
 
 
 def newest(
@@ -97,8 +97,8 @@ def shown_values(
                 ),
                 error=errors.get(sensor.name, ""),
                 spark=spark(course, *hour),
-                low=format.value(min(values, default=None), sensor.unit),
-                high=format.value(max(values, default=None), sensor.unit),
+                low=words.value(min(values, default=None), sensor.unit),
+                high=words.value(max(values, default=None), sensor.unit),
             )
         )
     return shown
@@ -133,10 +133,10 @@ def summary_of(sensor: SensorRow, series: Series) -> Summary:
         sensor=sensor.name,
         label=label_of(sensor.name, sensor.kind),
         unit=sensor.unit,
-        last=format.value(points[-1].mean if points else None, sensor.unit),
-        low=format.value(min((point.min for point in points), default=None), sensor.unit),
-        mean=format.value(mean, sensor.unit),
-        high=format.value(max((point.max for point in points), default=None), sensor.unit),
+        last=words.value(points[-1].mean if points else None, sensor.unit),
+        low=words.value(min((point.min for point in points), default=None), sensor.unit),
+        mean=words.value(mean, sensor.unit),
+        high=words.value(max((point.max for point in points), default=None), sensor.unit),
     )
 
 

@@ -1,7 +1,7 @@
 // Ages that tick. A value without its age is a lie, and a page that stays open would tell many:
 // every second each board's state and the age of each figure are judged again, from attributes.
 
-import { age, duration } from "./format.js";
+import { age, duration } from "./words.js";
 import { WORDS, isStale, judge } from "./state.js";
 import { now } from "./times.js";
 

@@ -3,7 +3,7 @@
 // The table below the plots is their legend: it names each line, and while the pointer is over a
 // plot it says the values at that time. Where the board was not heard the plot is hatched.
 
-import { value as words } from "./format.js";
+import { value as words } from "./words.js";
 import { notify } from "./notice.js";
 import { localTime, now } from "./times.js";
 

@@ -4,7 +4,7 @@
 // stream is closed while the page is hidden: browsers allow six connections per hub, tabs share them.
 
 import { refreshAges } from "./ages.js";
-import { SPACE, value as words } from "./format.js";
+import { SPACE, value as words } from "./words.js";
 import { notify } from "./notice.js";
 import { learnNow, localTime, now, setTime } from "./times.js";
 

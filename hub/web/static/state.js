@@ -1,7 +1,7 @@
 // What a board's state is: the twin of hub/web/state.py, for pages that stay open.
 // tests/vectors/state.json holds the two against each other.
 
-import { age, every } from "./format.js";
+import { age, every } from "./words.js";
 
 export const MISSED = 3;
 export const GRACE_MS = 5_000;

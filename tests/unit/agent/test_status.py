@@ -39,7 +39,7 @@ def test_all_is_well() -> None:
         "link     up for 5 min with hub:8422; the hub answered 12 s ago",
         "outbox   empty: the hub has everything",
         "clock    right",
-        "sensor   room: 21.5 Cel, 4 s ago",
+        "sensor   room: 21.5 °C, 4 s ago",
     ]
 
 
@@ -80,7 +80,7 @@ def test_a_failing_sensor_says_why_and_what_it_said_last() -> None:
     failing = replace(FINE.sensors[0], error="no answer within 5 s")
     told = list(describe(replace(FINE, sensors=(failing, SensorState("new"))), NOW_MS))[-2:]
     assert told == [
-        "sensor   room: no answer within 5 s (last: 21.5 Cel, 4 s ago)",
+        "sensor   room: no answer within 5 s (last: 21.5 °C, 4 s ago)",
         "sensor   new: nothing yet",
     ]
 

@@ -1,5 +1,5 @@
-// Numbers, units, durations and ages as plain words: the twin of hub/web/format.py.
-// tests/vectors/format.json holds the two against each other.
+// Numbers, units, durations and ages as plain words: the twin of agent/wire/words.py.
+// tests/vectors/words.json holds the two against each other.
 
 export const NONE = "–";
 export const SPACE = "\u00a0";

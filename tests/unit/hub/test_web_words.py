@@ -10,25 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from hub.web import format, state
+from agent.wire import words
+from hub.web import state
 from hub.web.state import Seen
 
 VECTORS = Path(__file__).parents[2] / "vectors"
-FORMAT: list[dict[str, Any]] = json.loads((VECTORS / "format.json").read_text())
+FORMAT: list[dict[str, Any]] = json.loads((VECTORS / "words.json").read_text())
 STATE: dict[str, list[dict[str, Any]]] = json.loads((VECTORS / "state.json").read_text())
 
 
 @pytest.mark.parametrize("vector", FORMAT, ids=lambda vector: f"{vector['fn']}{vector['args']}")
 def test_figures_read_as_the_vectors_say(vector: dict[str, Any]) -> None:
     # The vectors are written with plain spaces, so that people can read them.
-    assert getattr(format, vector["fn"])(*vector["args"]).replace(format.SPACE, " ") == vector["text"]
+    assert getattr(words, vector["fn"])(*vector["args"]).replace(words.SPACE, " ") == vector["text"]
 
 
 @pytest.mark.parametrize("vector", STATE["judge"], ids=lambda vector: vector["sentence"])
 def test_states_are_judged_as_the_vectors_say(vector: dict[str, Any]) -> None:
     judgement = state.judge(Seen(**vector["seen"]), vector["now_ms"])
     assert judgement.state == vector["state"]
-    assert judgement.sentence.replace(format.SPACE, " ") == vector["sentence"]
+    assert judgement.sentence.replace(words.SPACE, " ") == vector["sentence"]
 
 
 @pytest.mark.parametrize("vector", STATE["stale"])
@@ -45,12 +46,12 @@ def test_the_worst_problem_speaks_and_a_notice_asks_nobody() -> None:
     some.floats(allow_nan=False, allow_infinity=False), some.sampled_from(["%", "By", "Cel", "1", "V", "s"])
 )
 def test_any_number_can_be_shown(value: float, unit: str) -> None:
-    text = format.value(value, unit)
+    text = words.value(value, unit)
     assert text
-    assert not text.startswith("-0" + format.SPACE)
+    assert not text.startswith("-0" + words.SPACE)
 
 
 @given(some.integers(-(2**60), 2**60))
 def test_any_time_can_be_shown(at_ms: int) -> None:
-    assert format.iso(at_ms).endswith("Z")
-    assert format.utc(at_ms).endswith("UTC")
+    assert words.iso(at_ms).endswith("Z")
+    assert words.utc(at_ms).endswith("UTC")

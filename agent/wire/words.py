@@ -1,8 +1,8 @@
 """Numbers, units, durations and ages as plain words.
 
-Owns how a figure reads on a page; `static/format.js` is its twin in the browser, and
-tests/vectors/format.json holds the two against each other.  Pages call it while rendering;
-it never looks at a clock.
+Owns how a figure reads: on the hub's pages, on its command line, in what a board says of itself.
+hub/web/static/words.js is its twin in the browser, and tests/vectors/words.json holds the two
+against each other.  It never looks at a clock.
 
 A unit is a UCUM code (https://ucum.org/ucum): "Cel", "%", "By", "By/s", "s".  Between a number
 and its unit stands a no-break space.
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_UP, Decimal
 
 NONE = "–"
 SPACE = "\u00a0"
@@ -44,6 +43,8 @@ SECOND_MS, MINUTE_MS, HOUR_MS, DAY_MS = 1000, 60_000, 3_600_000, 86_400_000
 
 def fixed(number: float, digits: int) -> str:
     """``number`` with exactly ``digits`` decimals; halves go away from zero, as in JavaScript."""
+    from decimal import ROUND_HALF_UP, Decimal  # not in the memory of an agent that nobody asks
+
     if abs(number) >= HUGE:
         return f"{number:.2e}"
     text = str(Decimal(number).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
@@ -132,6 +133,11 @@ def iso(at_ms: int) -> str:
 def _datetime(at_ms: int) -> datetime:
     # A board with a broken clock may claim any time; a page still has to be rendered.
     return datetime.fromtimestamp(min(max(at_ms, 0), 253_402_300_799_000) / 1000, UTC)
+
+
+def plain(text: str) -> str:
+    """The same words for a terminal, whose user types ordinary spaces to find them."""
+    return text.replace(SPACE, " ")
 
 
 def labels(pairs: Mapping[str, str]) -> list[str]:
