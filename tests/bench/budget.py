@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -67,7 +68,7 @@ def write(rows: Sequence[Row], path: Path) -> None:
     found = [
         {
             "what": row.what,
-            "value": round(row.value, 3),
+            "value": None if math.isnan(row.value) else round(row.value, 3),
             "unit": row.unit,
             "budget": row.budget,
             "aim": row.aim,
@@ -93,4 +94,6 @@ def machine() -> dict[str, Any]:
 def _number(value: float | None) -> str:
     if value is None:
         return ""
+    if math.isnan(value):
+        return "none"
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2f}"

@@ -1,9 +1,7 @@
-"""Many simulated boards in one process: real batches, real acknowledgements, nothing else.
+"""The load tool: many simulated boards in one process, at a steady rate for all together.
 
-Each board is one connection and one small object (about 3 kB), on asyncio's transports and the
-codec beside this file.  It announces itself, numbers readings in a stream, sends batches on
-time whether or not the hub keeps up, and never sends again: what the hub does not acknowledge
-counts as lost.
+The boards (`bench.simulated`) send on time whether or not the hub keeps up.  What is not acknowledged
+in the end counts as lost.
 
 Run by `bench.hub` in a process of its own, so that its CPU is not taken for that of the hub:
 
@@ -17,177 +15,29 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import hashlib
 import json
 import random
 import resource
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from agent.wire import topics
-from agent.wire.decode import decode_json, dumps
-from agent.wire.envelope import JSON, pack
-from agent.wire.messages import About, Ack, Held, Presence, Reading, Sensor, block_of, frame
 from bench import packets
+from bench.simulated import Board, Broker, Tally, board_ids
 
-BOOT = "b" * 32
+WARM_S = 180
+SETTLE_S = 90
 CONNECTING_AT_ONCE = 8
 """More overflow the queue of a Unix socket, which asyncio takes for a connection (and then loses)."""
 TICK_S = 0.005
-SENSORS = tuple(Sensor(f"sensor-{number}", "file", "Cel", "temperature", 10_000) for number in range(10))
-
-
-def board_ids(count: int) -> list[str]:
-    """The ids of the simulated boards: the same ones every time."""
-    digests = (hashlib.sha256(b"simulated board %d" % number).digest() for number in range(count))
-    return [base64.b32encode(digest)[:16].decode().lower() for digest in digests]
-
-
-@dataclass(frozen=True, slots=True)
-class Broker:
-    """Where the boards connect: a Unix socket, or a port of the loopback without TLS."""
-
-    unix: Path | None = None
-    port: int = 0
-
-
-@dataclass(slots=True)
-class Tally:
-    """What all boards together have seen."""
-
-    messages: int = 0
-    readings: int = 0
-    acked_readings: int = 0
-    pubacks: int = 0
-    refused: int = 0
-    lost_connections: int = 0
-    latest_by_s: float = 0.0
-    """How far the tool itself fell behind its own schedule at worst."""
-    delays_s: list[float] = field(default_factory=list)
-    """From the publish of a batch to the hub's acknowledgement of it."""
-
-
-class Board(asyncio.Protocol):
-    """One simulated board."""
-
-    __slots__ = (
-        "acked", "id", "next", "number", "ready", "rest", "sent", "stream", "tally", "transport", "values",
-    )  # fmt: skip
-
-    def __init__(self, id: str, tally: Tally) -> None:
-        self.id = id
-        self.tally = tally
-        self.stream = base64.b32encode(random.randbytes(10)).decode().lower()
-        self.next = 1
-        self.acked = 0
-        self.number = 0
-        self.rest = b""
-        self.sent: list[tuple[int, float]] = []
-        self.values = random.uniform(0, 40)
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.transport: asyncio.Transport | None = None
-
-    async def connect(self, broker: Broker) -> None:
-        """Connect and subscribe to the acknowledgements.  Raises ConnectionError."""
-        loop = asyncio.get_running_loop()
-        if broker.unix is not None:
-            await loop.create_unix_connection(lambda: self, str(broker.unix))
-        else:
-            await loop.create_connection(lambda: self, "127.0.0.1", broker.port)
-        await self.ready
-
-    # --- out
-
-    def announce(self) -> None:
-        """Presence and about, as a real board does at each connect."""
-        now_ms = time.time_ns() // 1_000_000
-        presence = Presence("online", self.stream, BOOT, now_ms, "bench")
-        about = About(self.id, "bench", "", "", BOOT, now_ms, hostname=f"sim-{self.id}", sensors=SENSORS)
-        self.publish("presence", dumps(presence), retain=True)
-        self.publish("about", dumps(about), retain=True)
-
-    def send_batch(self, count: int) -> None:
-        """Publish ``count`` new readings, one of each sensor in turn."""
-        now_ms, mono_ms = time.time_ns() // 1_000_000, time.monotonic_ns() // 1_000_000
-        self.values += random.uniform(-0.1, 0.1)
-        rounds = (count - 1) // len(SENSORS)
-        readings = [
-            Reading(
-                SENSORS[index % len(SENSORS)].name,
-                round(self.values + index, 2),
-                mono_ms - 10_000 * (rounds - index // len(SENSORS)),
-                now_ms - 10_000 * (rounds - index // len(SENSORS)),
-            )
-            for index in range(count)
-        ]
-        block = block_of(readings, boot=BOOT, stream=self.stream, seq0=self.next, clock="synced")
-        self.next = block.next
-        self.sent.append((self.next - 1, time.monotonic()))
-        self.tally.messages += 1
-        self.tally.readings += count
-        self.publish("readings", frame({self.stream: Held(self.acked + 1, self.next)}, (), [dumps(block)]))
-
-    def publish(self, leaf: str, payload: bytes, *, retain: bool = False) -> None:
-        """Publish at QoS 1, compressed as a board would."""
-        if self.transport is None:
-            return
-        self.number = self.number % 65_535 + 1
-        data, content_type = (payload, JSON) if retain else pack(payload)
-        self.transport.write(
-            packets.publish(self.number, topics.up(self.id, leaf), data, content_type, retain=retain)
-        )
-
-    # --- in
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.write(packets.connect(self.id))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self.transport is not None and not self.transport.is_closing():
-            self.tally.lost_connections += 1
-        self.transport = None
-        if not self.ready.done():
-            self.ready.set_exception(ConnectionError(f"{self.id}: the broker closed the connection"))
-
-    def data_received(self, data: bytes) -> None:
-        came, self.rest = packets.split(self.rest + data if self.rest else data)
-        for packet in came:
-            self._take(packet)
-
-    def _take(self, packet: packets.Packet) -> None:
-        assert self.transport is not None
-        if packet.kind == packets.PUBLISH:
-            self._take_ack(packets.delivery(packet))
-        elif packets.reason(packet) != 0:
-            self.tally.refused += 1
-            if not self.ready.done():
-                self.ready.set_exception(ConnectionError(f"{self.id}: reason {packets.reason(packet):#x}"))
-        elif packet.kind == packets.PUBACK:
-            self.tally.pubacks += 1
-        elif packet.kind == packets.CONNACK:
-            self.transport.write(packets.subscribe(1, topics.down(self.id, "ack")))
-        elif packet.kind == packets.SUBACK:
-            self.ready.set_result(None)
-
-    def _take_ack(self, delivered: packets.Delivery) -> None:
-        upto = decode_json(Ack, delivered.payload, max_bytes=65_536).streams.get(self.stream, 0)
-        if upto <= self.acked:
-            return
-        self.tally.acked_readings += upto - self.acked
-        self.acked = upto
-        now = time.monotonic()
-        while self.sent and self.sent[0][0] <= upto:
-            self.tally.delays_s.append(now - self.sent.pop(0)[1])
+ANNOUNCE_PER_S = 500
+"""Boards that come back together do so within some time: each waits for one of its own."""
 
 
 class Fleet:
@@ -220,29 +70,49 @@ class Fleet:
                     board.transport.write(packets.disconnect())
                     board.transport.close()
 
+    async def announce(self) -> None:
+        """Let every board say that it is there, one after the other."""
+        await self._pace(len(self.boards), ANNOUNCE_PER_S, lambda number: self.boards[number].announce())
+
     async def send(self, *, rate_per_s: float, seconds: float, readings: int) -> None:
         """Batches of ``readings``, from the boards in turn, at a steady rate for all together."""
         order = random.sample(self.boards, len(self.boards))
-        total = round(rate_per_s * seconds)
-        started = time.monotonic()
-        done = 0
+        late_s = await self._pace(
+            round(rate_per_s * seconds),
+            rate_per_s,
+            lambda number: order[number % len(order)].send_batch(readings),
+        )
+        self.tally.latest_by_s = max(self.tally.latest_by_s, late_s)
+
+    async def _pace(self, total: int, rate_per_s: float, work: Callable[[int], None]) -> float:
+        """Do ``work`` so many times at a steady rate; returns how late it was at worst."""
+        started = swept = time.monotonic()
+        done, late_s = 0, 0.0
         while done < total:
-            elapsed = time.monotonic() - started
-            due = min(total, int(elapsed * rate_per_s) + 1)
-            self.tally.latest_by_s = max(self.tally.latest_by_s, elapsed - done / rate_per_s)
+            now = time.monotonic()
+            due = min(total, int((now - started) * rate_per_s) + 1)
+            late_s = max(late_s, now - started - done / rate_per_s)
             for number in range(done, due):
-                order[number % len(order)].send_batch(readings)
+                work(number)
             done = due
+            if now - swept > 1:
+                self._send_again(swept := now)
             await asyncio.sleep(TICK_S)
+        return late_s
 
     async def settle(self, within_s: float) -> bool:
         """Wait until the hub has acknowledged everything; False when it does not."""
         deadline = time.monotonic() + within_s
         while self.tally.acked_readings < self.tally.readings:
-            if time.monotonic() > deadline:
+            if (now := time.monotonic()) > deadline:
                 return False
-            await asyncio.sleep(0.05)
+            self._send_again(now)
+            await asyncio.sleep(0.1)
         return True
+
+    def _send_again(self, now: float) -> None:
+        for board in self.boards:
+            board.send_again(now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,10 +121,12 @@ class Report:
 
     boards: int
     messages: int
+    resent: int
     readings: int
     acked_readings: int
     refused: int
     lost_connections: int
+    warm_s: float
     late_ms: float
     delay_p50_ms: float
     delay_p99_ms: float
@@ -266,21 +138,23 @@ async def run(
     broker: Broker, ids: Sequence[str], *, rate_per_s: float, seconds: float, readings: int
 ) -> Report:
     """Connect, announce, one batch of each board to warm up, then the load; tells its steps on stdout."""
+    began = time.monotonic()
     async with Fleet.connect(broker, ids) as fleet:
-        for board in fleet.boards:
-            board.announce()
+        await fleet.announce()
         await fleet.send(rate_per_s=rate_per_s, seconds=len(ids) / rate_per_s, readings=readings)
-        await fleet.settle(60)
+        await fleet.settle(WARM_S)
+        warm_s = time.monotonic() - began
         fleet.tally.delays_s.clear()
+        fleet.tally.resent, fleet.tally.latest_by_s = 0, 0.0
         print("steady", flush=True)
         await fleet.send(rate_per_s=rate_per_s, seconds=seconds, readings=readings)
         print("sent", flush=True)
         ended = time.monotonic()
-        await fleet.settle(60)
-        return report_of(fleet, settled_s=time.monotonic() - ended)
+        await fleet.settle(SETTLE_S)
+        return report_of(fleet, warm_s=warm_s, settled_s=time.monotonic() - ended)
 
 
-def report_of(fleet: Fleet, *, settled_s: float) -> Report:
+def report_of(fleet: Fleet, *, warm_s: float = 0.0, settled_s: float = 0.0) -> Report:
     """Sum up."""
     tally = fleet.tally
     delays = sorted(tally.delays_s) or [float("nan")]
@@ -290,10 +164,12 @@ def report_of(fleet: Fleet, *, settled_s: float) -> Report:
     return Report(
         boards=len(fleet.boards),
         messages=tally.messages,
+        resent=tally.resent,
         readings=tally.readings,
         acked_readings=tally.acked_readings,
         refused=tally.refused,
         lost_connections=tally.lost_connections,
+        warm_s=round(warm_s, 1),
         late_ms=round(tally.latest_by_s * 1000, 1),
         delay_p50_ms=round(p50, 1),
         delay_p99_ms=round(p99, 1),

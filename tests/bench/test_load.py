@@ -15,7 +15,8 @@ from agent.wire.decode import dumps
 from agent.wire.envelope import unpack
 from agent.wire.messages import Ack, read_batch
 from bench import packets
-from bench.load import Broker, Fleet, board_ids, report_of
+from bench.load import Fleet, report_of
+from bench.simulated import Broker, board_ids
 from support.broker import Mosquitto, mosquitto
 
 
@@ -55,11 +56,10 @@ async def test_what_the_hub_acknowledges_counts_as_delivered(broker: Mosquitto) 
         hub(broker, lambda board: True),
         Fleet.connect(Broker(port=broker.port), board_ids(40)) as fleet,
     ):
-        for board in fleet.boards:
-            board.announce()
+        await fleet.announce()
         await fleet.send(rate_per_s=400, seconds=0.5, readings=15)
         assert await fleet.settle(10)
-        report = report_of(fleet, settled_s=0)
+        report = report_of(fleet)
     assert (report.boards, report.messages, report.readings) == (40, 200, 3000)
     assert report.acked_readings == 3000
     assert fleet.tally.pubacks == 200 + 2 * 40
@@ -76,8 +76,20 @@ async def test_what_the_hub_does_not_acknowledge_counts_as_lost(broker: Mosquitt
     ):
         await fleet.send(rate_per_s=1000, seconds=0.02, readings=10)
         assert not await fleet.settle(0.5)
-        report = report_of(fleet, settled_s=0)
+        report = report_of(fleet)
     assert (report.readings, report.acked_readings) == (200, 180)
+
+
+async def test_what_is_not_acknowledged_is_sent_again(broker: Mosquitto) -> None:
+    async with Fleet.connect(Broker(port=broker.port), board_ids(2)) as fleet:
+        await fleet.send(rate_per_s=1000, seconds=0.004, readings=10)
+        async with hub(broker, lambda board: True):
+            assert not await fleet.settle(0.3)  # too early to send again
+            for board in fleet.boards:
+                board.send_again(board.sent[0].again_s)
+            assert fleet.tally.resent == 4
+            assert await fleet.settle(10)
+        assert (fleet.tally.messages, fleet.tally.acked_readings) == (4, 40)
 
 
 async def test_a_refused_publish_is_counted(broker: Mosquitto) -> None:
