@@ -8,6 +8,7 @@ import importlib
 import pytest
 
 
+@pytest.mark.parametrize("name", ["agent.outbox", "agent.window"])
 def test_examples_are_right(name: str) -> None:
     results = doctest.testmod(importlib.import_module(name))
     assert results.attempted
