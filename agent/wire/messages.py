@@ -40,12 +40,7 @@ from itertools import accumulate, pairwise
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from agent.wire.decode import Length, Match, Range, decode, decode_json, dumps, loads
-from agent.wire.envelope import JSON as JSON  # noqa: PLC0414
-from agent.wire.envelope import MAX_INFLATED as MAX_INFLATED  # noqa: PLC0414
-from agent.wire.envelope import MAX_PAYLOAD as MAX_PAYLOAD  # noqa: PLC0414
-from agent.wire.envelope import ZLIB_JSON as ZLIB_JSON  # noqa: PLC0414
-from agent.wire.envelope import pack as pack  # noqa: PLC0414
-from agent.wire.envelope import unpack as unpack  # noqa: PLC0414
+from agent.wire.envelope import MAX_INFLATED
 from agent.wire.errors import Refused
 
 T = TypeVar("T")

@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.base.files import make_directory, write_file
+from agent.wire.envelope import MAX_PAYLOAD
 from agent.wire.errors import Busy, ConfigError
-from agent.wire.messages import MAX_PAYLOAD
 from agent.wire.topics import ROOT, check_board_id
 
 log = logging.getLogger(__name__)

@@ -19,8 +19,9 @@ from sqlalchemy import ColumnElement, Row, and_, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent.wire.decode import nearest
+from agent.wire.envelope import unpack
 from agent.wire.errors import Refused
-from agent.wire.messages import Block, ClockState, read_batch, readings_of, unpack
+from agent.wire.messages import Block, ClockState, read_batch, readings_of
 from hub.store.database import Store
 from hub.store.schema import batches, gaps, rollups, sensors
 

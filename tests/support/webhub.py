@@ -18,8 +18,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from agent.wire.envelope import JSON
 from agent.wire.messages import (
-    JSON,
     About,
     Held,
     OutboxState,
