@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,8 +59,7 @@ def take(link: str) -> None:
         page.get_by_role("button").first.click()
         page.get_by_role("link", name=NAME).first.click()
         page.wait_for_timeout(MEASURE_S * 1000)
-        now_ms = time.time_ns() // 1_000_000
-        page.goto(f"{page.url}?from_ms={now_ms - MEASURE_S * 1000}&to_ms={now_ms}")
+        page.reload()
         page.wait_for_timeout(SETTLE_S * 1000)
         page.screenshot(path=PICTURE)
         browser.close()
