@@ -38,6 +38,7 @@ class Use:
 
     at_s: float
     hub_s: float
+    waited_s: float
     broker_s: float
 
 
@@ -87,7 +88,7 @@ async def _use_after(tool: asyncio.subprocess.Process, line: bytes, hub: int, br
     said = await tool.stdout.readline()
     if said.strip() != line:
         raise RuntimeError(f"the load tool said {said!r} where {line!r} was due")
-    return Use(time.monotonic(), meter.cpu_s(hub), meter.cpu_s(broker))
+    return Use(time.monotonic(), meter.cpu_s(hub), meter.waited_s(hub), meter.cpu_s(broker))
 
 
 def _rows(
@@ -119,7 +120,13 @@ def _rows(
             " its first connection",
         ),
         Row(f"{who}: RSS", rss_mb, "MB", budget_mb, aim_mb, note=f"and mosquitto {broker_mb:.0f} MB"),
-        Row(f"{who}: CPU", (after.hub_s - before.hub_s) / took_s * 100, "% of a core"),
+        Row(
+            f"{who}: CPU",
+            (after.hub_s - before.hub_s) / took_s * 100,
+            "% of a core",
+            note=f"and ready to run but without a core {(after.waited_s - before.waited_s) / took_s:.0%} of"
+            " the time: where that is much, something else was busy, and delays say little",
+        ),
         Row(f"{who}: CPU of mosquitto", (after.broker_s - before.broker_s) / took_s * 100, "% of a core"),
         Row(
             f"{who}: publish to acknowledgement, p99",

@@ -21,7 +21,12 @@ def rss_mb(pid: int) -> float:
 
 def cpu_s(pid: int) -> float:
     """Seconds on a processor since the start, of all threads that still live."""
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in _threads(pid)) / 1e9
+    return _schedstat_s(pid, 0)
+
+
+def waited_s(pid: int) -> float:
+    """Seconds that its threads were ready to run and had no core: others kept the machine busy."""
+    return _schedstat_s(pid, 1)
 
 
 def wake_ups(pid: int) -> int:
@@ -32,6 +37,10 @@ def wake_ups(pid: int) -> int:
 def child(pid: int, name: str) -> int:
     """The pid of the process's child of that name."""
     return int(next(found.pid for found in psutil.Process(pid).children() if found.name() == name))
+
+
+def _schedstat_s(pid: int, column: int) -> float:
+    return sum(int((task / "schedstat").read_text().split()[column]) for task in _threads(pid)) / 1e9
 
 
 def _threads(pid: int) -> Iterator[Path]:
