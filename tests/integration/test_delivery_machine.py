@@ -17,6 +17,7 @@ in a gap, but for those that only a replaced outbox knew of.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import functools
 import os
 import shutil
@@ -147,6 +148,7 @@ def copy_folder(source: Path | None, target: Path) -> None:
 def new_hub() -> Path:
     """The folder of a hub that knows the board and nothing else."""
     folder = Path(tempfile.mkdtemp(prefix="lichen-machine-hub-"))
+    atexit.register(shutil.rmtree, folder)
 
     async def make() -> None:
         async with Store.open(folder / "hub.db") as store, store.write() as tx:
