@@ -173,8 +173,17 @@ def _say(text: str) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line, for `main` and for the reference."""
-    root = argparse.ArgumentParser(prog="lichen-hub", description="The hub: boards report to it.")
-    commands = root.add_subparsers(required=True, metavar="COMMAND")
+    root = argparse.ArgumentParser(
+        prog="lichen-hub",
+        description="The hub: boards report to it, people look at it.",
+        epilog="""examples:
+  lichen-hub init ~/north --name north --host hub.example.org    make one
+  lichen-hub run --dir ~/north                                   run it, in the foreground
+  lichen-hub login-link --dir ~/north                            log in to its page once
+  lichen token new --name pump-07                                then: let a board join""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     init = commands.add_parser("init", help="make a hub in DIR")
     init.add_argument("directory", type=Path, metavar="DIR")

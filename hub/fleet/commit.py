@@ -163,8 +163,7 @@ class Commit:
         await batches.add_batches(tx, self._rows)
         await batches.add_gaps(tx, self.gaps)
         await boards.save_presence(tx, self.presences)
-        for board, about in self.abouts.items():
-            await boards.save_about(tx, board, about, self.at_ms)
+        await boards.save_abouts(tx, self.abouts, self.at_ms)
         await add_events(tx, self._events)
 
 

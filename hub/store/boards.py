@@ -250,10 +250,12 @@ async def save_presence(tx: AsyncConnection, changes: Sequence[PresenceChange]) 
         await tx.execute(update(boards).where(boards.c.id == bindparam("p_id")), rows)
 
 
-async def save_about(tx: AsyncConnection, board: str, about: About, at_ms: int) -> None:
-    """Keep what a board says of itself, and what its sensors measure."""
-    await tx.execute(update(boards).where(boards.c.id == board).values(about=plain(about), heard_ms=at_ms))
-    rows = [
+async def save_abouts(tx: AsyncConnection, abouts: Mapping[str, About], at_ms: int) -> None:
+    """Keep what boards say of themselves, and what their sensors measure."""
+    rows = [{"b_id": board, "about": plain(about), "heard_ms": at_ms} for board, about in abouts.items()]
+    if rows:
+        await tx.execute(update(boards).where(boards.c.id == bindparam("b_id")), rows)
+    described = [
         {
             "board": board,
             "name": sensor.name,
@@ -262,12 +264,13 @@ async def save_about(tx: AsyncConnection, board: str, about: About, at_ms: int) 
             "quantity": sensor.quantity,
             "interval_ms": sensor.interval_ms,
         }
+        for board, about in abouts.items()
         for sensor in about.sensors
     ]
-    if rows:
-        adding = upsert(tx, sensors)
-        described = {name: adding.excluded[name] for name in ("kind", "unit", "quantity", "interval_ms")}
-        await tx.execute(adding.on_conflict_do_update(index_elements=["board", "name"], set_=described), rows)
+    if described:
+        new = upsert(tx, sensors)
+        newer = {name: new.excluded[name] for name in ("kind", "unit", "quantity", "interval_ms")}
+        await tx.execute(new.on_conflict_do_update(index_elements=["board", "name"], set_=newer), described)
 
 
 # --- the form of names and labels ------------------------------------------------------------------

@@ -183,7 +183,7 @@ class WebHub:
     async def describe(self, name: str, about: About) -> None:
         """A board says what it is."""
         async with self.store.write() as tx:
-            await boards.save_about(tx, self.id(name), about, self.now_ms)
+            await boards.save_abouts(tx, {self.id(name): about}, self.now_ms)
         self.latest.about(self.id(name), about, self.now_ms)
 
     async def report(
