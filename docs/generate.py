@@ -323,6 +323,11 @@ def shape(schema: dict[str, Any]) -> str:
     return str(schema.get("type", "anything"))
 
 
+def is_same(one: str, other: str) -> bool:
+    """Whether two pages say the same: argparse breaks its lines as the version of Python likes it."""
+    return one.split() == other.split()
+
+
 def main() -> int:
     wanted = {FOLDER / name: HEADER + text for name, text in pages()}
     if "--check" not in sys.argv[1:]:
@@ -330,7 +335,9 @@ def main() -> int:
         for path, text in wanted.items():
             path.write_text(text)
         return 0
-    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    stale = [
+        path for path, text in wanted.items() if not path.exists() or not is_same(path.read_text(), text)
+    ]
     stale += sorted(set(FOLDER.glob("*")) - set(wanted))
     for path in stale:
         print(f"{path.relative_to(ROOT)} is not what the code says; write it anew: make docs")
