@@ -10,6 +10,7 @@ all.  `hub.__main__` runs it; tests start it as a process.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -95,6 +96,7 @@ class App:
             async with serve(application, config, authority.server_context()), asyncio.TaskGroup() as group:
                 group.create_task(broker.run(), name="broker")
                 group.create_task(link.keep(connect, broker, store, ingest, document), name="link")
+                _calm_collector()
                 process.ready(f"page at {config.page_url}, boards at {config.board_url}")
                 log.info("hub started", extra={"hub": keys.hub, "page": config.page_url})
 
@@ -105,6 +107,16 @@ class App:
 
     def _forget_store(self) -> None:
         self._store = None
+
+
+def _calm_collector() -> None:
+    """Let the garbage collector look at what was loaded never, and at what is new less often.
+
+    A thousand messages a second allocate much and leave no cycles; looking for them after every
+    700 objects costs a tenth of ingest.
+    """
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 20)
 
 
 async def _broker(directory: Directory, config: Config, authority: Authority, store: Store) -> Mosquitto:

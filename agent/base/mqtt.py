@@ -64,6 +64,8 @@ class _Ear(logging.Logger):
         self.heard: OSError | None = None
 
     def log(self, level: int, msg: object, *args: object, **_: Any) -> None:
+        if level < logging.WARNING:
+            return  # paho tells of each packet
         for arg in args:
             if isinstance(arg, OSError):
                 self.heard = arg
