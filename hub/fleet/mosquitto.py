@@ -159,6 +159,7 @@ class Mosquitto:
             *self._command,
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
+            cwd=self.settings.dir,
             pass_fds=(lock,),
         )
         self._process = process
@@ -247,8 +248,9 @@ allow_anonymous false
 allow_zero_length_clientid false
 acl_file {acl}
 
-# The hub itself: who reaches this socket is the hub's user.
-listener 0 {settings.socket}
+# The hub itself: who reaches this socket is the hub's user.  By its name alone, in the directory
+# that it is started in: of a path with a space it takes the beginning, outside of our folder.
+listener 0 {settings.socket.name}
 allow_anonymous true
 acl_file {acl}
 """

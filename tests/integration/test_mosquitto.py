@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from agent.base.broker import Address, Message, Session, connect
+from agent.base.files import make_directory
 from agent.wire.errors import Busy, ConfigError, LichenError, LinkDown, Refused
 from hub.fleet.authority import Authority
 from hub.fleet.mosquitto import HUB_USER, Mosquitto
@@ -305,6 +306,16 @@ async def test_two_in_one_folder_are_refused(house: House) -> None:
     second = Mosquitto(replace(house.broker.settings, port=free_port()))
     with pytest.raises(Busy, match="another broker runs in"):
         await second.run()
+
+
+async def test_a_space_in_its_path_leads_nowhere_else(short_path: Path) -> None:
+    folder = make_directory(short_path / "our hub")
+    authority = new_authority(folder / "ca")
+    broker = Mosquitto(broker_settings(authority, folder / "broker", free_port()))
+    house = House(authority, broker, folder)
+    async with running(broker), connect(house.hub()) as hub:
+        await hub.publish(Message(DOWN, b"{}"))
+    assert [path.name for path in short_path.iterdir()] == ["our hub"]  # no socket called "our"
 
 
 def test_a_long_path_is_refused_before_it_fails(short_path: Path) -> None:
