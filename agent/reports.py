@@ -55,24 +55,24 @@ class Reports:
         advanced = await self._outbox.acknowledge(ack)
         if advanced or not retained:
             self._window.acknowledged(ack, advanced=advanced, now_s=_now_s())
-            if self._wait is not None:
-                self._wait.reschedule(self._window.deadline_s)
-            if self._behind or self._window.is_back:
+            if self._behind:
                 self._outbox.bell.set()
+            # One that has just expired takes no other time, and looks at the window anyway.
+            if self._wait is not None and not self._wait.expired():
+                self._wait.reschedule(_now_s() if self._window.is_back else self._window.deadline_s)
         return advanced
 
     async def _until_due(self) -> None:
-        """Wait for the bell and for a report's time; or until the window's deadline."""
+        """Wait for the bell and for a report's time; or until the window goes back."""
         try:
             async with asyncio.timeout_at(self._window.deadline_s) as self._wait:
                 await self._outbox.bell.wait()
+                if not self._behind:
+                    await asyncio.sleep(max(0.0, self._not_before_s - _now_s()))
         except TimeoutError:
             self._window.go_back_if_late(_now_s())
-            return
         finally:
             self._wait = None
-        if not self._behind:
-            await asyncio.sleep(max(0.0, self._not_before_s - _now_s()))
 
     async def _fill(self, group: asyncio.TaskGroup) -> None:
         """Send until the window is full or nothing is left."""
