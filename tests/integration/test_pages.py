@@ -100,6 +100,25 @@ async def test_a_failed_login_says_why_and_keeps_the_name(stranger: Visitor) -> 
     assert "wrong" not in html
 
 
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("application/x-www-form-urlencoded", b"name=\xff"),
+        ("application/x-www-form-urlencoded; charset=nonsense", b"name=a"),
+        ("multipart/form-data", b""),
+        ("multipart/form-data; boundary=x", b"--y"),
+        ("multipart/form-data; boundary=x", b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--\r\n"),
+    ],
+)
+async def test_a_form_that_cannot_be_read_is_refused(
+    hub: WebHub, stranger: Visitor, content_type: str, body: bytes
+) -> None:
+    headers = {**HTML, "Origin": hub.url, "Content-Type": content_type}
+    async with stranger.http.post(hub.url + "/login", data=body, headers=headers) as response:
+        assert response.status == 400
+        assert "form cannot be read" in await response.text()
+
+
 async def test_a_link_shows_a_button_and_is_used_up_by_it(hub: WebHub, stranger: Visitor) -> None:
     path = (await hub.login_link()).removeprefix(hub.url)
     for _ in range(2):  # looking, as programs that show previews do, uses nothing up

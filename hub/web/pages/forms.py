@@ -10,11 +10,20 @@ from hub.web.api.boards import read_labels
 
 async def read_form(request: web.Request) -> dict[str, str]:
     """The fields of a form, without spaces at their ends; files are refused."""
+    return {name: value.strip() for name, value in (await read_fields(request)).items()}
+
+
+async def read_fields(request: web.Request) -> dict[str, str]:
+    """The fields of a form as they were typed; files are refused."""
+    try:
+        posted = await request.post()
+    except (ValueError, LookupError) as error:  # aiohttp's words for bad encodings and boundaries
+        raise Refused(f"the form cannot be read: {error}", code="request") from error
     fields: dict[str, str] = {}
-    for name, value in (await request.post()).items():
+    for name, value in posted.items():
         if not isinstance(value, str):
             raise Refused(f"{name[:64]}: files are not expected here")
-        fields[name] = value.strip()
+        fields[name] = value
     return fields
 
 

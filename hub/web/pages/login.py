@@ -6,7 +6,7 @@ from aiohttp import web
 
 from agent.wire.errors import Refused
 from hub.web.guard import COOKIE, close_session, local_path, open_session
-from hub.web.pages.forms import read_form
+from hub.web.pages.forms import read_fields, read_form
 from hub.web.pages.render import page
 from hub.web.parts import parts_of
 from hub.web.problems import status_of
@@ -21,9 +21,9 @@ async def show_login(request: web.Request) -> web.Response:
 
 async def log_in(request: web.Request) -> web.Response:
     """What the form posts."""
-    form = await request.post()
-    name, password = str(form.get("name", "")).strip(), str(form.get("password", ""))
-    wanted = local_path(str(form.get("next", "/")))
+    form = await read_fields(request)
+    name, password = form.get("name", "").strip(), form.get("password", "")
+    wanted = local_path(form.get("next", "/"))
     try:
         secret = await parts_of(request).access.log_in(name[:64], password[:LONGEST_PASSWORD])
     except Refused as error:

@@ -54,6 +54,8 @@ def test_a_login_goes_on_to_a_path_of_this_hub(path: str) -> None:
         "https://evil.example",
         "/\tboards",
         "///evil.example",
+        "//[",
+        "http://[",
         "/ä",
     ],
 )
