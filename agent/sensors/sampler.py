@@ -35,7 +35,7 @@ from agent.clock import Clock
 from agent.sensors.blocking import Threads
 from agent.sensors.driver import Channel, Driver, Environment, Kind, SensorConfig, load_kind
 from agent.sensors.grid import Grid, next_tick
-from agent.wire.errors import LichenError, Refused
+from agent.wire.errors import Busy, LichenError, Refused
 from agent.wire.messages import ClockState, Reading, Sensor
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Sink(Protocol):
     """Where readings go: the outbox."""
 
     async def append(self, readings: Sequence[Reading], clock: ClockState, /) -> None:
-        """Keep them all, or raise Refused and keep none.  When cancelled, end what was begun."""
+        """Keep them all, or raise Refused or Busy and keep none.  When cancelled, end what was begun."""
         ...
 
 
@@ -192,7 +192,7 @@ class Sampler:
             self._due.clear()
 
     async def _commit(self) -> None:
-        """Hand over what waits.  A sink that refuses is asked again at the next commit."""
+        """Hand over what waits.  A sink that refuses, or is busy, is asked again at the next commit."""
         if not self._pending:
             return
         # Taken out first: a cancelled append ends what it began, and handing the same readings
@@ -201,7 +201,7 @@ class Sampler:
         self._pending.clear()
         try:
             await self._sink.append(batch, self._clock.state())
-        except Refused as error:
+        except (Refused, Busy) as error:
             self._put_back(batch)
             if not self._refused:
                 log.warning("readings cannot be committed", extra={"reason": str(error)})

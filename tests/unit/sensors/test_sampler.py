@@ -14,7 +14,7 @@ import pytest
 from agent.clock import Clock
 from agent.sensors.driver import SensorConfig
 from agent.sensors.sampler import MAX_PENDING, Sampler
-from agent.wire.errors import Refused
+from agent.wire.errors import Busy, LichenError, Refused
 from agent.wire.messages import ClockState, Reading
 from fakes.sensor import HANGS, FakeSensors
 from support.virtual import WALL_MS, VirtualLoop, virtual, virtual_clock
@@ -25,17 +25,17 @@ START_MS = 3_000
 
 @dataclass
 class Box:
-    """A sink that keeps what it takes, in commits, and refuses while ``full``."""
+    """A sink that keeps what it takes, in commits; ``refusal`` is what it raises instead."""
 
     commits: list[list[Reading]] = field(default_factory=list)
     at_ms: list[int] = field(default_factory=list)
     states: list[ClockState] = field(default_factory=list)
-    full: bool = False
+    refusal: LichenError | None = None
     hold: asyncio.Event | None = None
 
     async def append(self, readings: Sequence[Reading], clock: ClockState, /) -> None:
-        if self.full:
-            raise Refused("the disk is full", code="disk-full")
+        if self.refusal is not None:
+            raise self.refusal
         self.commits.append(list(readings))
         self.at_ms.append(now_ms())
         self.states.append(clock)
@@ -277,17 +277,22 @@ async def test_many_readings_bring_the_commit_forward() -> None:
     assert len(box.readings) == 500 * 51
 
 
+@pytest.mark.parametrize(
+    "refusal", [Refused("the disk is full", code="disk-full"), Busy("somebody looks at the file")]
+)
 @virtual
-async def test_a_full_disk_keeps_the_newest_and_counts_the_others(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_sink_that_refuses_keeps_the_newest_and_counts_the_others(
+    caplog: pytest.LogCaptureFixture, refusal: LichenError
+) -> None:
     caplog.set_level(logging.INFO)
-    world, box = FakeSensors(), Box(full=True)
+    world, box = FakeSensors(), Box(refusal=refusal)
     channels = tuple(f"c{number}" for number in range(100))
     world.says |= {f"s.{channel}": 1.0 for channel in channels}
     sampling = sampler(world, box, world.configure("s", channels=channels, interval_s=1))
     async with running(sampling):
         await asyncio.sleep(200)
         assert box.readings == []
-        box.full = False
+        box.refusal = None
         await asyncio.sleep(60)
         # Asked from second 3 to 240 before the commit that succeeded; the newest hundred seconds are left.
         assert sampling.dropped == 100 * 238 - MAX_PENDING
