@@ -76,12 +76,15 @@ class Agent:
                     describe=portrait.about,
                     tell=portrait.tell,
                 )
-                async with asyncio.TaskGroup() as group:
-                    sampler.start(group)
-                    group.create_task(link.run(), name="link")
-                    group.create_task(portrait.keep(link.changed), name="status")
-                    group.create_task(portrait.heed(outbox.committed), name="status of the outbox")
-                    group.create_task(portrait.heed(sampler.changed), name="status of the sensors")
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        sampler.start(group)
+                        group.create_task(link.run(), name="link")
+                        group.create_task(portrait.keep(link.changed), name="status")
+                        group.create_task(portrait.heed(outbox.committed), name="status of the outbox")
+                        group.create_task(portrait.heed(sampler.changed), name="status of the sensors")
+                finally:
+                    self._outbox = None  # it closes now, and a watchdog must not find it closed
 
     async def watch(self) -> None:
         """Return if the database answers, once it is open."""
@@ -104,7 +107,7 @@ def starting(identity: Identity, now_ms: int) -> Status:
 
 async def join_or_load(identity: Identity, config: Config, clock: Clock) -> Membership:
     """What this board is at its hub; a join file that lies there is used first."""
-    path = next((path for path in config.join_files if path.exists()), None)
+    path = config.find_join_file()
     if path is not None:
         from agent import join  # only to join
 

@@ -123,6 +123,10 @@ class Config:
             return (self.join_file,)
         return (self.state_dir / "join.toml", BOOT_JOIN_FILE)
 
+    def find_join_file(self) -> Path | None:
+        """The join file that lies there; a boot partition that we may not read has none for us."""
+        return next((path for path in self.join_files if _is_file(path)), None)
+
 
 def find(
     option: str | Path | None = None,
@@ -134,15 +138,27 @@ def find(
     A checkout counts only if its file belongs to ``user`` (an id), the one who runs this.
     """
     named = option or environment.get(ENVIRONMENT)
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was removed behind our back
+        here = Path("/")
     if named:
-        return Path(named).absolute()
-    here, user = Path.cwd(), os.getuid() if user is None else user
+        return here / named
+    user = os.getuid() if user is None else user
     for folder in (here, *here.parents):
         candidate = folder / CHECKOUT
         # A file of somebody else, found by walking up from /tmp, must not run commands as us.
-        if candidate.is_file() and candidate.stat().st_uid == user:
+        if _is_file(candidate) and candidate.stat().st_uid == user:
             return candidate
     return SYSTEM
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file that we can get at."""
+    try:
+        return path.is_file()
+    except OSError:  # pathlib raises it when a folder on the way is closed to us
+        return False
 
 
 def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:

@@ -20,7 +20,7 @@ from agent.identity import Identity, Membership
 from agent.outbox import Outbox
 from agent.sensors.sampler import Latest, Sampler
 from agent.status import LinkState, SensorState, Status, remove_status, write_status
-from agent.wire.errors import Refused
+from agent.wire.errors import ConfigError, Refused
 from agent.wire.messages import About, Sensor
 
 log = logging.getLogger(__name__)
@@ -63,10 +63,10 @@ class Portrait:
             remove_status(self._config.runtime_dir)
 
     def _write(self, status: Status) -> None:
-        """Write the status file; a full disk costs the status, not the agent."""
+        """Write the status file; a full disk or a lost directory costs the status, not the agent."""
         try:
             write_status(self._config.runtime_dir, status)
-        except Refused as error:
+        except (Refused, ConfigError) as error:
             if self._written:
                 log.warning("status cannot be written", extra={"error": str(error)})
             self._written = False

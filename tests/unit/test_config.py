@@ -270,6 +270,24 @@ def test_somebody_elses_checkout_is_passed_by(tmp_path: Path, monkeypatch: pytes
     assert find(None, ALONE, user=os.getuid() + 1) == Path("/etc/lichen/agent.toml")
 
 
+def test_a_working_directory_that_is_gone_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert find(None, ALONE) == Path("/etc/lichen/agent.toml")
+    assert find("/one/agent.toml", ALONE) == Path("/one/agent.toml")
+
+
+def test_a_place_that_cannot_be_looked_into_has_no_join_file(tmp_path: Path) -> None:
+    # Too long for any file system: as with a closed folder, asking for it is an error.
+    config = Config(join_file=tmp_path / ("x" * 300))
+    assert config.find_join_file() is None
+    assert Config(join_file=Path(__file__)).find_join_file() == Path(__file__)
+
+
 def test_only_the_kinds_in_use_are_imported() -> None:
     script = (
         "import sys; from agent.config import parse; parse('')\n"
