@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import agent
 from agent import config as configuration
 from agent.base import journal, process
+from agent.base.files import exists
 from agent.config import Config
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _sensors_scan(args: argparse.Namespace) -> int:
     async def scan() -> None:
         # Finding sensors is what comes before there is a configuration.
         path = Path(args.config) if args.config else args.write or configuration.find()
-        config = configuration.load(path) if path.exists() else Config()
+        config = configuration.load(path) if exists(path) else Config()
         await commands.scan_sensors(config, write=args.write)
 
     return process.run(scan)

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from agent.base.files import make_directory, write_file
+from agent.base.files import exists, make_directory, write_file
 from agent.wire import note, seal
 from agent.wire.decode import Match, decode
 from agent.wire.errors import ConfigError, Corrupt, LichenError
@@ -152,7 +152,7 @@ def recognise(directory: Path) -> tuple[Membership, HubDocument] | None:
 
     Raises Corrupt, ConfigError.
     """
-    if not (directory / "board.toml").exists():
+    if not exists(directory / "board.toml"):
         return None
     hub_key = note.Verifier.parse(_read(directory / "hub.key").strip())
     return read_membership(directory / "board.toml"), read_document(_read(directory / "hub.note"), hub_key)

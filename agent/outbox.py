@@ -44,6 +44,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from agent.base.files import exists
 from agent.base.sqlite import Connection, Database
 from agent.shelf import SCHEMA, VERSION, Cursor, Parcel, Row, Shelf
 from agent.wire.messages import Ack, ClockState, Gap, OutboxState, Reading, block_of
@@ -172,7 +173,7 @@ async def peek(path: Path, max_bytes: int) -> OutboxState:
 
     Raises Corrupt, ConfigError.
     """
-    if not path.exists():
+    if not exists(path):
         return OutboxState(max_bytes=max_bytes)
     async with Database.open(path, SCHEMA, version=VERSION, read_only=True) as database:
         return await database.run(lambda connection: Shelf.load(connection).state(connection, max_bytes))

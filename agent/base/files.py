@@ -36,6 +36,20 @@ def write_file(path: Path, data: bytes, mode: int = 0o600, *, sync: bool = True)
         raise _understood(path, error) from error
 
 
+def exists(path: Path) -> bool:
+    """Whether something is at ``path``.  Raises ConfigError when this user may not know."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be looked at: {error.strerror or error}",
+            hint="run this with sudo, or as the user whose files these are",
+        ) from error
+    return True
+
+
 def make_directory(path: Path, mode: int = 0o700) -> Path:
     """Make ``path`` and its parents; ``mode`` is set on ``path`` even if it was there already.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.base.files import make_directory, write_file
+from agent.base.files import exists, make_directory, write_file
 from agent.wire.errors import ConfigError
 
 
@@ -78,6 +78,15 @@ def test_a_write_that_fails_leaves_the_old_file() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "config b'old' ['state']\n"
+
+
+def test_what_nobody_may_look_at_is_neither_there_nor_missing(tmp_path: Path) -> None:
+    assert exists(tmp_path)
+    assert not exists(tmp_path / "missing")
+    assert not exists(Path(__file__) / "below a file")
+    with pytest.raises(ConfigError, match="cannot be looked at") as caught:
+        exists(tmp_path / ("x" * 300))
+    assert "sudo" in caught.value.hint
 
 
 def test_a_directory_is_made_private(tmp_path: Path) -> None:
