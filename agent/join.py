@@ -153,8 +153,9 @@ def read_join_file(path: Path) -> JoinFile:
 def _check_addresses(file: JoinFile) -> None:
     try:
         url = urlsplit(file.hub_url)
+        (url.hostname or "").encode("idna")  # as looking it up does
         known = url.scheme == "https" and url.hostname and (url.port is None or url.port > 0)
-    except ValueError:  # a port that is no number
+    except ValueError:  # a port that is no number, a name with two dots in a row
         known = False
     if not known:
         raise ConfigError(f"hub_url: {file.hub_url!r} is not an address such as https://hub.example:8421")

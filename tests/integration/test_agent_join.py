@@ -274,6 +274,7 @@ def test_garbage_in_the_join_file_is_named(tmp_path: Path, text: str, said: str)
         ("hub_url", "http://hub:8421"),
         ("hub_url", "hub"),
         ("hub_url", "https://hub:port"),
+        ("hub_url", "https://hub..example:8421"),
         ("hub_key", "north+00000000+AAAA"),
         ("token", "short"),
         ("tokn", "0123456789abcdef"),
