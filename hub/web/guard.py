@@ -7,6 +7,9 @@ who, never what: rights come later, with grants.
 A cookie travels by itself, so an unsafe request with one must also prove that our own page
 sent it: Sec-Fetch-Site (Fetch Metadata) where the browser sends it, else Origin.  Logging in
 is held to the same, or somebody could be logged in as somebody else without noticing.
+
+A site whose name is made to point to 127.0.0.1 (DNS rebinding) looks to a browser like our own
+page.  So over plain HTTP, which is for this machine, only names that nobody else can own count.
 """
 
 from __future__ import annotations
@@ -37,7 +40,11 @@ PUBLIC = frozenset(
     }
 )
 PROGRAMS = frozenset({"/join", "/api/v1/login"})
-"""Public addresses that programs post to: no cookie is read or set there, so none can be abused."""
+"""Public addresses that programs post to, who do not say where a request comes from, as browsers do.
+They send no cookie; but any site in a browser could make attempts here until an admin is locked out."""
+
+_LOCAL = re.compile(r"(localhost|[0-9.]+|\[[0-9a-f:.]+\])(:[0-9]*)?", re.ASCII | re.IGNORECASE)
+"""What Host may be over plain HTTP: an address, as no DNS has a say in it, or localhost (RFC 6761)."""
 
 PRINCIPAL: Final = web.RequestKey("principal", Principal)
 
@@ -64,10 +71,11 @@ async def add_headers(_request: web.Request, response: web.StreamResponse) -> No
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let a request through when it is public or somebody stands behind it."""
+    check_host(request)
     resource = request.match_info.route.resource
     address = resource.canonical if resource else ""
     bearer = _bearer(request)
-    if request.method not in SAFE and not bearer and address not in PROGRAMS:
+    if request.method not in SAFE and not bearer and (address not in PROGRAMS or _by_browser(request)):
         check_origin(request)
     if address in PUBLIC:
         return await handler(request)
@@ -94,6 +102,22 @@ def _bearer(request: web.Request) -> str:
     """The token of the Authorization header (RFC 6750, section 2.1); empty without one."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _by_browser(request: web.Request) -> bool:
+    return "Origin" in request.headers or "Sec-Fetch-Site" in request.headers
+
+
+def check_host(request: web.Request) -> None:
+    """Raise Refused (code "misdirected") for plain HTTP to a name that is not this machine's own."""
+    given = request.headers.get("Host", "")
+    if request.secure or not given or _LOCAL.fullmatch(given):
+        return
+    raise Refused(
+        f"{given[:64]!r} is not a name of this page",
+        code="misdirected",
+        hint="open it as 127.0.0.1 or localhost; a proxy in front of it has to send one of them as Host",
+    )
 
 
 def check_origin(request: web.Request) -> None:

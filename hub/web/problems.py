@@ -27,6 +27,7 @@ BY_CODE = {
     "too-large": 413,
     "too-many": 429,
     "method": 405,
+    "misdirected": 421,
     "disk-full": 507,
 }
 """What a refusal becomes, by its code; 400 for any other."""
@@ -35,7 +36,7 @@ BY_KIND: dict[type[LichenError], int] = {
     ConfigError: 500,
     LinkDown: 503,
     Busy: 409,
-    Corrupt: 400,
+    Corrupt: 500,
     Refused: 400,
 }
 

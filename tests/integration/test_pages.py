@@ -160,6 +160,29 @@ async def test_another_site_cannot_act_with_the_cookie(
         assert response.status == 403
 
 
+@pytest.mark.parametrize("path", ["/join", "/api/v1/login"])
+async def test_another_site_cannot_make_attempts_to_log_in_or_join(
+    hub: WebHub, stranger: Visitor, path: str
+) -> None:
+    for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        async with stranger.http.post(hub.url + path, data=b"{}", headers=headers) as response:
+            assert response.status == 403
+
+
+async def test_a_name_that_was_made_to_point_here_is_not_ours(hub: WebHub, stranger: Visitor) -> None:
+    port = hub.url.rpartition(":")[2]
+    for host, status in (
+        ("evil.example", 421),
+        (f"evil.example:{port}", 421),
+        ("127.0.0.1.evil.example", 421),
+        (f"localhost:{port}", 200),
+        ("[::1]:8420", 200),
+        ("127.0.0.1", 200),
+    ):
+        async with stranger.http.get(f"{hub.url}/login", headers={"Host": host}) as response:
+            assert response.status == status, host
+
+
 async def test_our_own_pages_can(hub: WebHub, admin: Visitor) -> None:
     headers = {"Sec-Fetch-Site": "same-origin"}
     async with admin.http.post(f"{hub.url}/api/v1/tokens", json={}, headers=headers) as response:

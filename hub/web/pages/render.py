@@ -56,6 +56,7 @@ TITLES: Final = {
     409: "In conflict",
     410: "Over",
     413: "Too large",
+    421: "Another address",
     422: "That cannot be used",
     429: "Too many at once",
     503: "Not reachable",

@@ -23,7 +23,7 @@ from hub.web.pages.render import sentence
         (Refused("no", code="disk-full"), 507),
         (LinkDown("no"), 503),
         (Busy("no"), 409),
-        (Corrupt("no"), 400),
+        (Corrupt("no"), 500),
         (ConfigError("no"), 500),
         (LichenError("no"), 500),
     ],
