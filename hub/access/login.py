@@ -60,7 +60,10 @@ class Access:
         self._executor = executor
         # Five mistakes are human; then 1 s, 2 s, 4 s ... A link from the hub's own machine
         # (`lichen-hub login-link`) still opens for an admin whom somebody else locks out.
-        self._throttle = Throttle(now_ms, free=5, base_ms=1000, high_ms=15 * MINUTE_MS)
+        # Two tables: inventing names must not push those of admins out of theirs.
+        self._throttles = {
+            known: Throttle(now_ms, free=5, base_ms=1000, high_ms=15 * MINUTE_MS) for known in (True, False)
+        }
 
     # --- admins ----------------------------------------------------------------------------
 
@@ -87,9 +90,10 @@ class Access:
         while the name is locked after failures.
         """
         name = name[:LONGEST_NAME].encode(errors="replace").decode()  # a form may carry half surrogates
-        self._throttle.charge(name)
         async with self._store.read() as tx:
             stored = await accounts.hashed_password(tx, name)
+        throttle = self._throttles[stored is not None]
+        throttle.charge(name)
         loop = asyncio.get_running_loop()
         if not await loop.run_in_executor(self._executor, passwords.verify, stored, password):
             raise Refused(
@@ -97,7 +101,7 @@ class Access:
                 code="unauthenticated",
                 hint="try again, or make a login link on the hub's machine: lichen-hub login-link",
             )
-        self._throttle.clear(name)
+        throttle.clear(name)
         return await self._add("session", name, name="", ttl_ms=SESSION_MS)
 
     # --- one-time links ---------------------------------------------------------------------

@@ -97,6 +97,14 @@ async def test_failures_lock_a_name_for_longer_and_longer(desk: Desk) -> None:
     await desk.fails("unauthenticated", "ada", "wrong")
 
 
+async def test_invented_names_do_not_unlock_another(desk: Desk) -> None:
+    for _ in range(6):
+        await desk.fails("unauthenticated", "ada", "wrong")
+    for number in range(1100):
+        await desk.fails("unauthenticated", f"nobody {number}", "long" * 1000)  # too long to be hashed
+    await desk.fails("too-many", "ada", PASSWORD)
+
+
 async def test_many_attempts_at_once_are_not_more_than_one_after_the_other(desk: Desk) -> None:
     attempts = [asyncio.create_task(desk.access.log_in("ada", f"wrong {n}")) for n in range(20)]
     done, _ = await asyncio.wait(attempts)
