@@ -23,6 +23,7 @@ from typing import Any
 import tomli_w
 
 from agent.base.files import write_file
+from agent.base.lock import held
 from agent.wire.errors import ConfigError, LichenError, LinkDown
 from hub.cli.client import Hub, Login, connect, save_login
 
@@ -30,6 +31,7 @@ REPORT_S = 2
 START_WITHIN_S = 60
 STOP_WITHIN_S = 2.5
 LOG_LINES = 15
+LAST_PORT = 65535 - 2
 
 
 class Place:
@@ -37,6 +39,7 @@ class Place:
 
     def __init__(self, directory: Path, port: int) -> None:
         self.dir = directory.absolute()
+        self.lock = self.dir / "run.lock"
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.hub = self.dir / "hub"
@@ -49,8 +52,15 @@ class Place:
 async def demo(directory: Path, port: int) -> None:
     """Bring everything up, say where it is, and run until told to stop."""
     place = Place(directory, port)
+    _check_range(port)
     place.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _check_ports(port)
+    # Before anything is written: a second one would move the ports of the first under its feet.
+    with held(place.lock, "make run"):
+        _check_ports(port)
+        await _run(place)
+
+
+async def _run(place: Place) -> None:
     began_ms = time.time_ns() // 1_000_000
     moved = await _make_hub(place)
     hub_argv = ["lichen-hub", "run", "--dir", str(place.hub)]
@@ -69,6 +79,14 @@ async def demo(directory: Path, port: int) -> None:
 
 def _say(text: str) -> None:
     print(text, flush=True)
+
+
+def _check_range(port: int) -> None:
+    if not 1 <= port <= LAST_PORT:
+        raise ConfigError(
+            f"{port} is no port for the page: 1 to {LAST_PORT} are, and boards use the two after it",
+            hint="the usual one: make run PORT=8420",
+        )
 
 
 def _check_ports(port: int) -> None:
@@ -158,7 +176,8 @@ Next, in another terminal here:
   .venv/bin/lichen watch                  values as they arrive
   .venv/bin/lichen token new --name pump  a join file for another board
 
-Ctrl-C stops everything. The data stays in {place.dir}, the password of admin in {place.password.name}.""")
+Ctrl-C stops everything. The data stays in {place.dir}.
+The password of admin, should you need it, is in {place.password}.""")
 
 
 async def _answers(hub: Hub) -> bool:
