@@ -15,6 +15,7 @@ from agent.config import Config
 from agent.sensors.blocking import Threads
 from agent.sensors.driver import Environment, SensorConfig, load_kind
 from agent.status import Status, describe, read_status
+from agent.wire import words
 from agent.wire.errors import ConfigError, LichenError, Refused
 from agent.wire.plain import dumps
 
@@ -139,8 +140,8 @@ async def read_sensors(config: Config, names: Sequence[str], *, as_json: bool) -
     else:
         units = {channel.name: channel.unit for each in config.sensors for channel in each.list_channels()}
         for name, answer in answers.items():
-            told = answer if isinstance(answer, LichenError) else f"{answer:.6g} {units[name]}".rstrip()
-            say(f"{name}: {told}")
+            told = str(answer) if isinstance(answer, LichenError) else words.value(answer, units[name])
+            say(f"{name}: {words.plain(told)}")
     return not any(isinstance(answer, LichenError) for answer in answers.values())
 
 

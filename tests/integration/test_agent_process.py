@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -121,6 +122,9 @@ async def test_sensors_are_found_listed_and_read(machine: Machine) -> None:
     assert "capacity.cpu" in await machine.say("sensors", "ls")
     read = json.loads(await machine.say("sensors", "read", "load", "--json"))
     assert read["load"]["value"] >= 0
+    assert re.search(
+        r"^capacity.disk_used: [0-9.]+ [kMGT]?B$", await machine.say("sensors", "read"), re.MULTILINE
+    )
     assert "there are: load" in await machine.say("sensors", "read", "lod", status=EXIT_CODES[ConfigError])
 
 
