@@ -224,6 +224,19 @@ async def test_charts_show_the_range_of_the_address(hub: WebHub, visit: Any) -> 
     await page.wait_for_url(re.compile("range=1d&sensor=capacity.cpu&sensor=board.temperature"))
 
 
+async def test_the_table_below_the_charts_counts_what_arrives(hub: WebHub, visit: Any) -> None:
+    page = await visit("/boards/pump-03?sensor=capacity.cpu")
+    await expect(page.locator(".uplot")).to_have_count(1)
+    await hub.report("pump-03", {"capacity.cpu": 91.0})
+    await expect(page.locator("[data-high]")).to_have_text(f"91{SPACE}%")
+    await hub.report("pump-03", {"capacity.cpu": 13.0})
+    await expect(page.locator("[data-value-at]")).to_have_text(f"13{SPACE}%")
+    await expect(page.locator("[data-high]")).to_have_text(f"91{SPACE}%")
+    last, least, mean, most = await values(page, "[data-series] td")
+    await page.reload()
+    assert await values(page, "[data-series] td") == [last, least, mean, most]
+
+
 async def test_where_nothing_was_heard_a_chart_is_hatched(visit: Any) -> None:
     page = await visit("/boards/pump-00?range=6h&sensor=capacity.cpu")
     await expect(page.locator(".uplot")).to_have_count(1)

@@ -64,6 +64,7 @@ class Charts {
     const { series } = await answer.json();
     this.series = new Map(series.map((each) => [each.sensor, { ...each, points: each.points.slice() }]));
     this.draw();
+    if (!this.hovered) this.say(null);
   }
 
   // What is drawn stays when the hub cannot be reached; the notice at the top says so.
@@ -102,6 +103,7 @@ class Charts {
   }
 
   append(values) {
+    if (this.zoomed) return;
     for (const [sensor, [value, atMs]] of Object.entries(values)) {
       const series = this.series.get(sensor);
       if (!series || series.step_ms || value === null) continue;
@@ -240,7 +242,25 @@ class Charts {
       if (!series) continue;
       const point = at === null ? series.points.at(-1) : nearest(series, at);
       cell.textContent = words(point?.[2] ?? null, row.dataset.unit);
+      if (at === null) this.summarise(row, series.points.filter((each) => each[0] >= this.fromMs));
     }
+  }
+
+  // Least, mean and most of what is drawn, as hub/web/pages/values.py has them.
+  summarise(row, points) {
+    const put = (name, value) => {
+      row.querySelector(`[data-${name}]`).textContent = words(value, row.dataset.unit);
+    };
+    let [low, sum, count, high] = [Infinity, 0, 0, -Infinity];
+    for (const [, least, mean, most, readings] of points) {
+      low = Math.min(low, least);
+      high = Math.max(high, most);
+      sum += mean * readings;
+      count += readings;
+    }
+    put("low", count ? low : null);
+    put("mean", count ? sum / count : null);
+    put("high", count ? high : null);
   }
 
   zoom(plot) {
