@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -104,9 +105,13 @@ def _facts(row: dict[str, Any], now_ms: int) -> list[tuple[str, str]]:
         ("system", " ".join(filter(None, (about.get("system"), about.get("kernel"), about.get("arch"))))),
         ("agent", about.get("version", "")),
         ("clock", about.get("clock", "")),
-        ("queue", f"{outbox['readings']} readings wait, {outbox['dropped']} dropped" if outbox else ""),
+        ("queue", _queue(outbox) if outbox else ""),
     ]
     return [(name, text) for name, text in facts if text]
+
+
+def _queue(outbox: Mapping[str, Any]) -> str:
+    return f"{outbox['readings']} readings waited when it connected, {outbox['dropped']} dropped"
 
 
 def _sensor(sensor: dict[str, Any], latest: dict[str, Any], now_ms: int) -> tuple[str, ...]:

@@ -41,9 +41,11 @@ def _said(about: About) -> Iterator[Fact]:
 
 def _queue(about: About) -> str:
     outbox = about.outbox
-    text = "empty" if not outbox.readings else f"{_readings(outbox.readings)} wait"
+    # A board says this when it connects, and not again with each reading: it must not look like now.
+    waited = f"{_readings(outbox.readings)} ({_bytes(outbox.bytes)}) waited" if outbox.readings else "empty"
+    text = f"{waited} when it connected"
     if outbox.max_bytes:
-        text += f", {_bytes(outbox.bytes) or words.value(0, 'By')} of {_bytes(outbox.max_bytes)}"
+        text += f"; room for {_bytes(outbox.max_bytes)}"
     return text + (f"; {_readings(outbox.dropped)} dropped" if outbox.dropped else "")
 
 
