@@ -13,6 +13,8 @@ import click
 
 from agent.wire.errors import ConfigError, LinkDown, Refused
 from hub.cli.client import Login, connect, login_file, save_login
+from hub.cli.output import print_json
+from hub.cli.root import json_option
 
 MAX_CA = 16 * 1024
 
@@ -22,7 +24,8 @@ MAX_CA = 16 * 1024
 @click.option("--name", default="admin", show_default=True, help="The admin to log in as.")
 @click.option("--password-file", type=click.File("r"), help="Read the password from a file, '-' for stdin.")
 @click.option("--ca-sha256", default="", help="Fingerprint of the hub's own authority; else you are asked.")
-def login(url: str, name: str, password_file: TextIO | None, ca_sha256: str) -> None:
+@json_option
+def login(url: str, name: str, password_file: TextIO | None, ca_sha256: str, as_json: bool) -> None:
     """Log in to the hub at URL, which may be a one-time login link.
 
     \b
@@ -43,6 +46,8 @@ def login(url: str, name: str, password_file: TextIO | None, ca_sha256: str) -> 
         claim = {"name": name, "password": click.prompt(f"Password of {name}", hide_input=True)}
     token = asyncio.run(_log_in(base, ca_pem, claim))
     save_login(login_file(), Login(base, token, ca_pem))
+    if as_json:
+        return print_json({"url": base, "login_file": str(login_file())})
     click.echo(f"Logged in to {base}; the login is kept in {login_file()}")
 
 

@@ -31,8 +31,10 @@ async def readings(hub: Hub, board: str, sensor: str, since: int, as_csv: bool, 
     lichen readings pump-07 --since 1h
     lichen readings pump-07 capacity.cpu --since 7d --csv > cpu.csv
     """
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json exclude each other")
     path = f"/boards/{quote(board, safe='')}/readings/raw"
-    params = {"sensor": sensor, "since_ms": time.time_ns() // 1_000_000 - since * 1000}
+    params = {"sensor": sensor, "since_ms": max(0, time.time_ns() // 1_000_000 - since * 1000)}
     if as_csv:
         async for line in hub.lines(path, params=params, accept="text/csv"):
             click.echo(line)

@@ -34,7 +34,13 @@ def asks_hub(command: Callable[Concatenate[Hub, P], Awaitable[None]]) -> Callabl
             async with connect(login.url, token=login.token, ca_pem=login.ca_pem) as hub:
                 await command(hub, *args, **kwargs)
 
-        asyncio.run(connected())
+        try:
+            asyncio.run(connected())
+        except BrokenPipeError:
+            # The reader (`| head`) has seen enough; nothing more may be written at exit either.
+            # Caught here because click would make a failure of it.
+            sys.stdout = None
+            raise click.exceptions.Exit(0) from None
 
     return run_it
 
@@ -52,8 +58,9 @@ def lichen() -> None:
       lichen readings pump-07 --since 1h   what a board has measured
       lichen watch                         values as they arrive
 
-    Every command takes --json. Exit status: 0 done, 2 wrong usage, 75 the hub cannot be
-    reached, 77 refused (the reason is printed), 78 not logged in or bad configuration.
+    Every command that talks to a hub takes --json. Exit status: 0 done, 2 wrong usage,
+    75 the hub cannot be reached, 77 refused (the reason is printed), 78 not logged in or
+    bad configuration.
     """
 
 
@@ -88,10 +95,6 @@ def run() -> None:
         sys.exit(exit_code(error))
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader (`| head`) has seen enough; nothing more may be written at exit either.
-        sys.stdout = None
-        sys.exit(0)
 
 
 def _complain(error: LichenError) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import os
 import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -89,7 +90,8 @@ async def test_login_by_password_by_link_and_with_neither(lab: Lab, tmp_path: Pa
     assert operator.login.stat().st_mode & 0o777 == 0o600
     assert PASSWORD not in operator.login.read_text()
     link = (await lab.command("lichen-hub", "login-link", "--dir", str(lab.hub_dir))).split()[-1]
-    await operator.type("login", link)
+    told = await operator.json("login", link)
+    assert told == {"url": lab.url, "login_file": str(operator.login)}
     _, err = await operator.type("login", link, status=77)
     assert "has been used" in err
     await operator.type("board", "ls")
@@ -158,6 +160,20 @@ async def test_readings(operator: Operator, board: Board) -> None:
     assert "°C" in out
     _, err = await operator.type("readings", "pump", "rom", status=77)
     assert "room" in err
+    await operator.type("readings", "pump", "--since", "99999d")
+    _, err = await operator.type("readings", "pump", "--csv", "--json", status=2)
+    assert "exclude each other" in err
+
+
+async def test_a_reader_who_has_seen_enough_is_no_failure(operator: Operator, board: Board) -> None:
+    watch = await asyncio.create_subprocess_exec(
+        "bash", "-o", "pipefail", "-c", f"{script('lichen')} watch | head -1",
+        env={"LICHEN_CONFIG": str(operator.login), "PATH": os.environ["PATH"]},
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(30):
+        out, err = await watch.communicate()
+    assert (watch.returncode, err, out.count(b"\n")) == (0, b"", 1)
 
 
 async def test_watch_prints_values_as_they_arrive(operator: Operator, board: Board, tmp_path: Path) -> None:
