@@ -39,6 +39,8 @@ HUGE = 1e15
 """From here on decimals say nothing, and JavaScript would not write them either."""
 PREFIXES = ("", "k", "M", "G", "T", "P")
 SECOND_MS, MINUTE_MS, HOUR_MS, DAY_MS = 1000, 60_000, 3_600_000, 86_400_000
+LATEST_MS = 253_402_214_400_000
+"""The last day of the year 9999: anywhere on earth a time that `datetime` can hold."""
 
 
 def fixed(number: float, digits: int) -> str:
@@ -130,9 +132,22 @@ def iso(at_ms: int) -> str:
     return _datetime(at_ms).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def exact(at_ms: int) -> str:
+    """A point in time for a file: RFC 3339 in UTC, to the millisecond.
+
+    >>> exact(1_700_000_000_250), exact(2**53)
+    ('2023-11-14T22:13:20.250Z', '9999-12-31T00:00:00.000Z')
+    """
+    return _datetime(at_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _datetime(at_ms: int) -> datetime:
-    # A board with a broken clock may claim any time; a page still has to be rendered.
-    return datetime.fromtimestamp(min(max(at_ms, 0), 253_402_300_799_000) / 1000, UTC)
+    return datetime.fromtimestamp(believable(at_ms) / 1000, UTC)
+
+
+def believable(at_ms: int) -> int:
+    """A time that a calendar knows.  A board with a broken clock may claim any; it still has to be shown."""
+    return min(max(at_ms, 0), LATEST_MS)
 
 
 def plain(text: str) -> str:

@@ -58,8 +58,16 @@ def value(number: float | None, unit: str) -> str:
 
 
 def when(at_ms: int) -> str:
-    """A local time to the second."""
-    return datetime.fromtimestamp(at_ms / 1000).astimezone().isoformat(sep=" ", timespec="seconds")
+    """A local time to the second.
+
+    >>> when(2**53)[:4]
+    '9999'
+    """
+    return (
+        datetime.fromtimestamp(words.believable(at_ms) / 1000)
+        .astimezone()
+        .isoformat(sep=" ", timespec="seconds")
+    )
 
 
 def labels(pairs: Mapping[str, str]) -> str:

@@ -224,6 +224,14 @@ async def test_raw_readings_come_as_csv_of_any_length(hub: WebHub, api: Api) -> 
     assert time.endswith("Z")
 
 
+async def test_a_clock_that_ran_away_does_not_cut_a_download_short(hub: WebHub, api: Api) -> None:
+    await hub.add_board("pump")
+    for at_ms in (hub.now_ms, 2**53 - 1):
+        await hub.store_history("pump", [[Reading("capacity.cpu", 1.0, at_ms, at_ms)]])
+    text = await api.call("GET", "/boards/pump/readings/raw", headers={"Accept": "text/csv"})
+    assert [line[:5] for line in text.split("\r\n")[1:]][1:] == ["9999-", ""]
+
+
 async def test_json_readings_say_when_there_are_more(hub: WebHub, api: Api) -> None:
     await hub.add_board("pump")
     for value in (1.0, 2.0, 3.0):

@@ -6,11 +6,11 @@ import csv
 import io
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from aiohttp import web
 
+from agent.wire import words
 from agent.wire.decode import Length, Range
 from agent.wire.errors import Refused
 from hub.store import boards, readings
@@ -187,10 +187,9 @@ async def _answer_csv(
     writer.writerow(("time", "sensor", "value", "unit", "clock"))
     rows = 0
     async for each in found:
-        at = datetime.fromtimestamp(each.wall_ms / 1000, UTC).isoformat(timespec="milliseconds")
         value = "" if each.value is None else repr(each.value)
         writer.writerow(
-            (at.replace("+00:00", "Z"), each.sensor, value, units.get(each.sensor, ""), each.clock)
+            (words.exact(each.wall_ms), each.sensor, value, units.get(each.sensor, ""), each.clock)
         )
         rows += 1
         if rows % ROWS_AT_ONCE == 0:
