@@ -135,8 +135,10 @@ class Access:
 
     async def new_api_token(self, admin: str, name: str, ttl_ms: int | None = None) -> str:
         """The secret of an API token named ``name``; it holds ``ttl_ms``, or until it is revoked."""
-        if not 0 < len(name) <= LONGEST_NAME:
-            raise Refused(f"the name of an API token has 1 to {LONGEST_NAME} characters, not {len(name)}")
+        if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+            raise Refused(
+                f"{name[:LONGEST_NAME]!r} is not a name for an API token (1 to {LONGEST_NAME} characters)"
+            )
         return await self._add("token", admin, name=name, ttl_ms=ttl_ms)
 
     async def list_api_tokens(self, admin: str) -> list[Credential]:

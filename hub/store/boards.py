@@ -278,10 +278,11 @@ async def save_abouts(tx: AsyncConnection, abouts: Mapping[str, About], at_ms: i
 
 def check_name(name: str) -> str:
     """Return ``name`` if a board may be called so.  Raises Refused."""
-    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or name != name.strip() or "/" in name:
+    shown = 0 < len(name) <= LONGEST_NAME and name.isprintable() and name == name.strip()
+    if not shown or "/" in name or name in (".", ".."):  # in an address these three lead elsewhere
         raise Refused(
             f"{name[:LONGEST_NAME]!r} is not a name for a board",
-            hint=f"1 to {LONGEST_NAME} printable characters, no '/', no space at either end",
+            hint=f"1 to {LONGEST_NAME} printable characters, no '/', no space at either end, not '.' or '..'",
         )
     return name
 

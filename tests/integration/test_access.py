@@ -185,6 +185,12 @@ async def test_a_session_or_token_is_no_link(desk: Desk) -> None:
     await desk.access.who(session)
 
 
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "\ud800", "x" * 65])
+async def test_what_is_no_name_for_an_api_token(desk: Desk, name: str) -> None:
+    with pytest.raises(Refused, match="not a name"):
+        await desk.access.new_api_token("ada", name)
+
+
 async def test_api_tokens_are_listed_and_revoked_without_being_told(desk: Desk) -> None:
     secret = await desk.access.new_api_token("ada", "ci")
     short = await desk.access.new_api_token("ada", "short", ttl_ms=DAY_MS)

@@ -306,7 +306,7 @@ async def test_a_board_joins_once(store: Store) -> None:
         await join(store)
 
 
-@pytest.mark.parametrize("name", ["", " pump", "pump ", "a\nb", "a/b", "x" * 65, "\x00"])
+@pytest.mark.parametrize("name", ["", " pump", "pump ", "a\nb", "a/b", "x" * 65, "\x00", ".", ".."])
 def test_what_is_no_name(name: str) -> None:
     with pytest.raises(Refused, match="not a name"):
         boards.check_name(name)
