@@ -33,7 +33,9 @@ MAX_INT = 2**63 - 1
 
 # --- in ------------------------------------------------------------------------------------------
 
-_NO_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[^\[\]{}"]+')
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _SHAPE = bytes.maketrans(b"123456789ED", b"000000000ed")
 
 
@@ -54,17 +56,17 @@ def loads(payload: bytes, *, max_bytes: int) -> Any:
         raise Refused(f"not acceptable JSON: nested over {MAX_DEPTH} levels") from None
     except ValueError as error:
         raise Refused(f"not acceptable JSON: {error}") from error
-    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+    if payload.count(b"[") + payload.count(b"{") > MAX_DEPTH and _depth(payload) > MAX_DEPTH:
         raise Refused(f"not acceptable JSON: nested over {MAX_DEPTH} levels")
     return value
 
 
-def _depth(text: str) -> int:
+def _depth(payload: bytes) -> int:
     """Levels of nesting of valid JSON."""
-    brackets = _NO_BRACKET.sub("", text)
+    brackets = _STRING.sub(b"", payload).translate(_BRACKETS, _NO_BRACKETS)
     depth = 0
     while brackets and depth <= MAX_DEPTH:
-        brackets = brackets.replace("[]", "").replace("{}", "")
+        brackets = brackets.replace(b"[]", b"")
         depth += 1
     return depth
 

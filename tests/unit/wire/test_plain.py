@@ -55,6 +55,7 @@ BAD = {
     b'"a\nb"': "Invalid control character",
     b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1): f"nested over {MAX_DEPTH} levels",
     b'{"a":' * 100 + b"1" + b"}" * 100: f"nested over {MAX_DEPTH} levels",
+    b'{"a":[' * 33 + b"1" + b"]}" * 33: f"nested over {MAX_DEPTH} levels",
     b"[" * 100_000 + b"]" * 100_000: f"nested over {MAX_DEPTH} levels",
     b"[" * 1_000_000: f"nested over {MAX_DEPTH} levels",
 }
