@@ -17,7 +17,11 @@ from hypothesis import HealthCheck, settings
 # A run must not depend on luck: the same examples every time, and no deadline on a busy machine.
 # `make soak` draws new ones, and many.
 settings.register_profile(
-    "test", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "test",
+    derandomize=True,
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile("soak", settings.get_profile("test"), derandomize=False, max_examples=2_000)
 settings.load_profile("soak" if os.environ.get("LICHEN_SOAK") else "test")

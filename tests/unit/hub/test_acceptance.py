@@ -121,6 +121,7 @@ SPANS = st.tuples(st.integers(1, 60), st.integers(0, 20)).map(
 ARRIVALS = st.lists(st.tuples(SPANS, st.integers(1, 60), st.none() | SPANS), max_size=30)
 
 
+@pytest.mark.soak
 @given(ARRIVALS)
 def test_each_reading_is_settled_once_whatever_arrives(
     arrivals: list[tuple[tuple[int, int], int, tuple[int, int] | None]],

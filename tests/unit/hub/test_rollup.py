@@ -6,6 +6,7 @@ import doctest
 import math
 from collections import defaultdict
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,6 +82,7 @@ READINGS = st.lists(
 )
 
 
+@pytest.mark.soak
 @given(READINGS, st.lists(st.integers(1, 20), min_size=1), st.integers(0, 60))
 def test_the_cut_into_blocks_does_not_matter(
     readings: list[tuple[str, float | None, int]], sizes: list[int], skip: int

@@ -18,6 +18,8 @@ from agent.wire.messages import Reading, block_of, frame, read_batch, readings_o
 from agent.wire.note import Signer, Verifier, generate, open_note, sign
 from agent.wire.seal import SealKey, seal
 
+pytestmark = pytest.mark.soak
+
 MESSAGES = (
     messages.Presence, messages.About, messages.Batch, messages.Ack, messages.Command, messages.Reply,
     messages.HubDocument, messages.JoinFile, messages.JoinProof, messages.JoinRequest, messages.JoinAnswer,
