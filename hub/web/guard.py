@@ -21,11 +21,13 @@ from urllib.parse import quote
 from aiohttp import web
 
 from agent.wire.errors import Refused
-from hub.access.login import SESSION_MS, Principal
+from hub.access.login import Principal
 from hub.web.parts import parts_of
 from hub.web.problems import Handler, wants_page
 
 COOKIE: Final = "lichen_session"
+COOKIE_S = 400 * 86_400
+"""As long as browsers keep one (RFC 6265bis, section 5.5): when a session ends, the hub decides."""
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 PUBLIC = frozenset(
     {
@@ -158,7 +160,7 @@ def open_session(request: web.Request, response: web.StreamResponse, secret: str
     response.set_cookie(
         COOKIE,
         secret,
-        max_age=SESSION_MS // 1000,
+        max_age=COOKIE_S,
         path="/",
         httponly=True,
         samesite="Strict",

@@ -93,6 +93,16 @@ async def test_a_login_never_leads_to_another_site(hub: WebHub, stranger: Visito
         assert "Path=/" in cookie
 
 
+async def test_a_session_that_is_used_outlives_its_first_thirty_days(hub: WebHub, admin: Visitor) -> None:
+    [cookie] = [cookie for cookie in admin.http.cookie_jar if cookie.key == "lichen_session"]
+    assert int(cookie["max-age"]) >= 365 * 86_400  # or the browser would forget it, used or not
+    for _ in range(3):
+        hub.skew_ms += 20 * 86_400_000
+        assert "No boards yet" in await admin.get("/")
+    hub.skew_ms += 31 * 86_400_000
+    assert "<h1>Log in</h1>" in await admin.get("/")
+
+
 async def test_a_failed_login_says_why_and_keeps_the_name(stranger: Visitor) -> None:
     html = await stranger.post("/login", {"name": ADMIN, "password": "wrong"}, status=401)
     assert "Name and password do not belong together." in texts(html)
