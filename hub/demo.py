@@ -24,8 +24,8 @@ import tomli_w
 
 from agent.base.files import write_file
 from agent.base.lock import held
-from agent.wire.errors import ConfigError, LichenError, LinkDown
-from hub.cli.client import Hub, Login, connect, save_login
+from agent.wire.errors import ConfigError, LichenError, LinkDown, Refused
+from hub.cli.client import Hub, Login, connect, load_login, save_login
 
 REPORT_S = 2
 START_WITHIN_S = 60
@@ -68,7 +68,6 @@ async def _run(place: Place) -> None:
     async with asyncio.TaskGroup() as group, _child(group, "hub", hub_argv, place.dir):
         token = await _log_in(place)
         async with connect(place.url, token=token) as hub:
-            await _until("the hub answers", lambda: _answers(hub))
             await _make_board(place, hub, moved)
             async with _child(group, "agent", agent_argv, place.dir):
                 _say("waiting for the first reading ...")
@@ -127,14 +126,19 @@ def _move_ports(config: Path, port: int) -> bool:
 
 
 async def _log_in(place: Place) -> str:
-    """The API token that the demo and the command line use, made once."""
-    if place.login.exists():
-        token = str(tomllib.loads(place.login.read_text())["token"])
-    else:
-        printed = await _command("lichen-hub", "api-token", "--dir", str(place.hub), "--name", "demo")
-        token = printed.split()[-1]
+    """The API token that the demo and the command line use, once the hub takes it."""
+    token = load_login(place.login).token if place.login.exists() else await _new_token(place)
+    try:
+        await _until("the hub answers", lambda: _takes(place, token))
+    except Refused:
+        # It was revoked on the page: whoever may start this hub may have another.
+        token = await _new_token(place)
     save_login(place.login, Login(place.url, token))
     return token
+
+
+async def _new_token(place: Place) -> str:
+    return (await _command("lichen-hub", "api-token", "--dir", str(place.hub), "--name", "demo")).split()[-1]
 
 
 async def _make_board(place: Place, hub: Hub, moved: bool) -> None:
@@ -180,8 +184,9 @@ Ctrl-C stops everything. The data stays in {place.dir}.
 The password of admin, should you need it, is in {place.password}.""")
 
 
-async def _answers(hub: Hub) -> bool:
-    await hub.call("GET", "/hub")
+async def _takes(place: Place, token: str) -> bool:
+    async with connect(place.url, token=token) as hub:
+        await hub.call("GET", "/hub")
     return True
 
 
