@@ -123,6 +123,10 @@ class Hub:
         except aiohttp.ClientConnectorCertificateError as error:
             hint = f"trust the hub's own authority with: lichen login {self.url}"
             raise Refused(f"{self.url} shows a certificate that is not trusted", hint=hint) from error
+        except aiohttp.ClientPayloadError as error:
+            raise LinkDown(
+                f"the hub at {self.url} broke off in the middle of its answer", hint="look at the hub's log"
+            ) from error
         except aiohttp.ClientError as error:
             hint = "is the hub running? (make run, or systemctl status lichen-hub)"
             raise LinkDown(f"cannot reach the hub at {self.url}: {error}", hint=hint) from error

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import click
 
+from agent.wire.errors import LinkDown
 from hub.cli.client import Hub
 from hub.cli.output import print_json, print_table, value, when
 from hub.cli.root import asks_hub, json_option
@@ -70,6 +71,7 @@ async def watch(hub: Hub, board: str, as_json: bool) -> None:
         if not data["values"].keys() <= units.get(id, {}).keys():  # a board, or a sensor of it, is new
             names[id], units[id] = await _describe(hub, id)
         _print_change(names.get(id, id), units.get(id, {}), data)
+    raise LinkDown(f"the hub at {hub.url} has stopped", hint="start it, and watch again")
 
 
 async def _describe(hub: Hub, id: str) -> tuple[str, dict[str, str]]:

@@ -186,9 +186,14 @@ async def test_watch_prints_values_as_they_arrive(operator: Operator, board: Boa
         await board.lab.until(
             lambda: log.exists() and log.read_text().count("room") > 3, "values are printed"
         )
+        await board.lab.hub.stop()
+        assert watch.child is not None
+        async with asyncio.timeout(10):
+            assert await watch.child.wait() == 75
     finally:
         await watch.kill()
     assert "°C" in log.read_text()
+    assert "has stopped" in watch.tail()
 
 
 async def test_a_hub_that_is_away_is_said_so(lab: Lab, operator: Operator) -> None:
