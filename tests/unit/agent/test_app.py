@@ -12,6 +12,7 @@ from agent.app import Agent
 from agent.clock import Clock
 from agent.config import Config, Report
 from agent.identity import open_identity
+from agent.sensors.driver import read_sensor
 from agent.status import read_status
 from fakes.broker import FakeBroker, lichen_rule
 from support.homehub import HomeHub
@@ -24,13 +25,14 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def configured(folder: Path) -> Config:
-    """A board that has joined and samples its capacity."""
+    """A board that has joined, and has something to tell each 0.1 s."""
     HomeHub(folder / "hub").admit(open_identity(folder / "state"))
     return Config(
         state_dir=folder / "state",
         runtime_dir=folder / "run",
         join_file=folder / "none",
         report=Report(every_s=0.1, commit_every_s=0.1),
+        sensors=(read_sensor({"name": "load", "kind": "capacity", "interval_s": 0.1}, "sensors[0]"),),
     )
 
 
