@@ -6,6 +6,7 @@ Owns the two sockets; `hub.app` enters `serve` once.  One application answers on
 from __future__ import annotations
 
 import errno
+import resource
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ async def serve(application: web.Application, config: Config, tls: ssl.SSLContex
 
     Raises ConfigError naming the key whose address or port cannot be had.
     """
+    _raise_file_limit()
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     try:
@@ -33,6 +35,13 @@ async def serve(application: web.Application, config: Config, tls: ssl.SSLContex
         yield
     finally:
         await runner.cleanup()
+
+
+def _raise_file_limit() -> None:
+    # One descriptor per connection: with the usual 1,024, one stranger who opens as many and says
+    # nothing would shut everybody out, and the journal would fill with what could not be accepted.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _listen(

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -58,6 +59,11 @@ async def test_the_login_link_works_while_the_hub_runs(lab: Lab) -> None:
             f"{lab.url}/api/v1/login", json={"name": ADMIN, "password": PASSWORD}
         ) as response:
             assert response.status == 200
+
+
+async def test_the_hub_has_room_for_as_many_connections_as_the_system_allows(lab: Lab) -> None:
+    soft, hard = psutil.Process(lab.hub.pid).rlimit(psutil.RLIMIT_NOFILE)
+    assert soft == hard
 
 
 # --- joining over HTTPS ------------------------------------------------------------------------------------
