@@ -166,16 +166,17 @@ class Link:
                 await asyncio.sleep(self._about_every_s)
 
     async def _publish(self, session: Session, message: Message) -> bool:
-        """Send a message; a refusal is noted for its topic until one is taken again."""
+        """Send a message; a refusal is noted for its kind until one is taken again."""
+        leaf = topics.parse(message.topic).leaf  # replies have a topic each
         try:
             await session.publish(message)
         except Refused as error:
-            if message.topic not in self._refused:
+            if leaf not in self._refused:
                 log.warning("message refused", extra={"topic": message.topic, "error": str(error)})
-            self._refused[message.topic] = str(error)
+            self._refused[leaf] = str(error)
             self._set(refused=str(error))
             return False
-        if self._refused.pop(message.topic, None) is not None:
+        if self._refused.pop(leaf, None) is not None:
             log.info("message accepted again", extra={"topic": message.topic})
             self._set(refused=next(iter(self._refused.values()), ""))
         return True

@@ -22,9 +22,9 @@ def identity(tmp_path: Path) -> Identity:
     return open_identity(tmp_path / "state")
 
 
-@pytest.fixture
-def hub(tmp_path: Path) -> HomeHub:
-    return HomeHub(tmp_path / "hub")
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> HomeHub:
+    return HomeHub(tmp_path_factory.mktemp("home") / "hub")
 
 
 def test_the_board_is_named_by_its_log_key(identity: Identity) -> None:

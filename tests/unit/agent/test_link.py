@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -93,11 +94,19 @@ async def until(condition: Callable[[], object], within_s: float = 5) -> None:
             await asyncio.sleep(0.002)
 
 
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory: pytest.TempPathFactory) -> tuple[HomeHub, Path]:
+    """A hub, and the state of a board that has joined it: openssl takes its time, so once for all."""
+    folder = tmp_path_factory.mktemp("joined")
+    hub = HomeHub(folder / "hub")
+    hub.admit(open_identity(folder / "state"))
+    return hub, folder / "state"
+
+
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    hub = HomeHub(tmp_path / "hub")
-    identity = open_identity(tmp_path / "state")
-    hub.admit(identity)
+async def bench(tmp_path: Path, joined: tuple[HomeHub, Path]) -> AsyncIterator[Bench]:
+    hub, state = joined
+    identity = open_identity(shutil.copytree(state, tmp_path / "state"))
     broker, ear = FakeBroker(allow=lichen_rule), Ear(identity.board)
     async with (
         Outbox.open(tmp_path / "outbox.db", boot=BOOT, max_bytes=10**7) as outbox,
@@ -275,6 +284,21 @@ async def test_a_command_is_done_once_in_its_own_session(bench: Bench) -> None:
         ("p3", "refused"),
     ]
     assert "'reboot'" in bench.ear.replies[1].error
+
+
+async def test_a_refused_reply_is_forgotten_with_the_next_one(bench: Bench) -> None:
+    async with bench.linked():
+        await until(lambda: bench.ear.presences and bench.ear.abouts)
+        nonce = bench.ear.presences[0].nonce
+        bench.broker.allow = lambda user, action, topic: (
+            lichen_rule(user, action, topic) and "/reply/" not in topic
+        )
+        await tell(bench, "command", bench.hub.command(bench.board, nonce, "ping", id="p1"))
+        await until(lambda: bench.state.refused)
+        bench.broker.allow = lichen_rule
+        await tell(bench, "command", bench.hub.command(bench.board, nonce, "ping", id="p2"))
+        await until(lambda: bench.ear.replies)
+        await until(lambda: not bench.state.refused)
 
 
 async def test_nobody_but_the_hub_is_believed(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
