@@ -67,15 +67,19 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _config_check(args: argparse.Namespace) -> int:
+    from agent import commands
+
     async def say(config: Config) -> None:
-        print(f"{configuration.find(args.config)} is good: {len(config.sensors)} sensors")
+        commands.say(f"{configuration.find(args.config)} is good: {len(config.sensors)} sensors")
 
     return _once(args, say)
 
 
 def _config_show(args: argparse.Namespace) -> int:
+    from agent import commands
+
     async def say(config: Config) -> None:
-        print(f"# {configuration.find(args.config)}\n{configuration.show(config)}".rstrip())
+        commands.say(f"# {configuration.find(args.config)}\n{configuration.show(config)}".rstrip())
 
     return _once(args, say)
 

@@ -7,6 +7,8 @@ beside a running agent and without one; only `join_now` needs the network.
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,8 +27,12 @@ SPAN_S = 0.2
 
 
 def say(text: str) -> None:
-    """A line for whoever asked."""
-    print(text, flush=True)
+    """A line for whoever asked; nobody gets it when they have left, as `head` does."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Closing would try once more to write what is buffered, and complain (docs.python.org, signal).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def show_status(config: Config, *, as_json: bool) -> bool:
@@ -72,7 +78,7 @@ async def join_now(config: Config, file: Path | None) -> None:
     from agent.identity import open_identity
     from agent.join import join
 
-    path = file or next((path for path in config.join_files if path.exists()), None)
+    path = file or config.find_join_file()
     if path is None:
         raise ConfigError(
             "there is no join file", hint="name one with --file; `lichen token new` on the hub prints it"

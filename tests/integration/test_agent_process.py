@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import socket
 from collections.abc import AsyncIterator
@@ -126,6 +127,16 @@ async def test_sensors_are_found_listed_and_read(machine: Machine) -> None:
         r"^capacity.disk_used: [0-9.]+ [kMGT]?B$", await machine.say("sensors", "read"), re.MULTILINE
     )
     assert "there are: load" in await machine.say("sensors", "read", "lod", status=EXIT_CODES[ConfigError])
+
+
+async def test_a_reader_that_leaves_early_is_no_fault(machine: Machine) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = (script("lichen-agent"), "sensors", "ls", "--config", str(machine.config))
+    process = await asyncio.create_subprocess_exec(*command, stdout=writing, stderr=asyncio.subprocess.PIPE)
+    os.close(writing)
+    _, complaint = await process.communicate()
+    assert (process.returncode, complaint) == (0, b"")
 
 
 async def test_a_sensor_that_fails_is_told_by_the_exit_status(machine: Machine) -> None:
