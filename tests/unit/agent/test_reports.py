@@ -71,7 +71,9 @@ async def test_an_answer_and_the_deadline_may_come_at_the_same_moment(tmp_path: 
             told = group.create_task(ack, name="ack")
             while (await box.state()).readings:
                 await asyncio.sleep(0)
-            time.sleep(RESEND_S)  # the machine stalls: in the next turn of the loop both are due
+            stalled_until_s = time.monotonic() + RESEND_S
+            while time.monotonic() < stalled_until_s:
+                pass  # the machine stalls: in the next turn of the loop both are due
             await asyncio.sleep(0)
             box.answer.set()
             await told
