@@ -36,7 +36,7 @@ print(status.split("VmRSS:")[1].split()[0], *sys.modules)
 
 @pytest.fixture(scope="module")
 def imported() -> tuple[float, set[str]]:
-    """RSS in MB (2**20 bytes, as ps and systemd count) of a fresh process that has imported agent.app, and its modules."""
+    """RSS in MB of 2**20 bytes of a fresh process that has imported agent.app, and its modules."""
     command = [sys.executable, "-c", SCRIPT]
     # Compiling takes memory that a board does not spend: the second start reads what the first wrote.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
