@@ -30,8 +30,9 @@ async def serve(application: web.Application, config: Config, tls: ssl.SSLContex
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     try:
-        await _listen(runner, config.page_host, config.page_port, ("page_host", "page_port"))
         await _listen(runner, config.listen, config.board_port, ("listen", "board_port"), tls)
+        # The page last: once it answers /healthz, everything listens.
+        await _listen(runner, config.page_host, config.page_port, ("page_host", "page_port"))
         yield
     finally:
         await runner.cleanup()

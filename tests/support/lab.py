@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import socket
 import sqlite3
@@ -33,8 +34,14 @@ PASSWORD = "correct horse battery"
 
 
 def free_ports(count: int) -> list[int]:
-    """``count`` consecutive free ports of the loopback address."""
-    for base in range(20_000 + os.getpid() % 20_000, 60_000, count):
+    """``count`` consecutive free ports of the loopback address.
+
+    They are bound seconds later, so each worker of a parallel run looks in a range of its own,
+    below those that the kernel hands out to clients.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    while True:
+        base = 10_000 + worker % 4 * 5_000 + random.randrange(5_000 - count)
         try:
             with contextlib.ExitStack() as stack:
                 for port in range(base, base + count):
@@ -42,7 +49,6 @@ def free_ports(count: int) -> list[int]:
             return list(range(base, base + count))
         except OSError:
             continue
-    raise RuntimeError("no free ports")
 
 
 class Process:
