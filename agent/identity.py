@@ -32,7 +32,8 @@ from agent.base.files import exists, make_directory, write_file
 from agent.wire import note, seal
 from agent.wire.decode import Match, decode
 from agent.wire.errors import ConfigError, Corrupt, LichenError
-from agent.wire.messages import ClockState, HubDocument, read_text
+from agent.wire.joining import HubDocument
+from agent.wire.messages import ClockState, read_text
 from agent.wire.plain import plain
 
 log = logging.getLogger(__name__)

@@ -29,7 +29,8 @@ from agent.wire import note, topics
 from agent.wire.decode import decode_json
 from agent.wire.envelope import MAX_INFLATED, unpack
 from agent.wire.errors import Corrupt, LinkDown, Refused
-from agent.wire.messages import Ack, Command, HubDocument, Reply, read_text
+from agent.wire.joining import HubDocument
+from agent.wire.messages import Ack, Command, Reply, read_text
 from agent.wire.plain import dumps
 
 log = logging.getLogger(__name__)

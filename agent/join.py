@@ -38,7 +38,8 @@ from agent.identity import Identity, Membership, openssl, read_document, trustin
 from agent.wire import note
 from agent.wire.decode import decode, decode_json
 from agent.wire.errors import ConfigError, Corrupt, LichenError, LinkDown, Refused
-from agent.wire.messages import ClockState, JoinAnswer, JoinFile, JoinProof, JoinRequest, compose
+from agent.wire.joining import JoinAnswer, JoinFile, JoinProof, JoinRequest
+from agent.wire.messages import ClockState, compose
 from agent.wire.plain import dumps, loads
 
 log = logging.getLogger(__name__)

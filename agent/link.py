@@ -39,7 +39,8 @@ from agent.window import Window
 from agent.wire import topics
 from agent.wire.envelope import pack
 from agent.wire.errors import LichenError, LinkDown, Refused
-from agent.wire.messages import About, HubDocument, OutboxState, Presence
+from agent.wire.joining import HubDocument
+from agent.wire.messages import About, OutboxState, Presence
 from agent.wire.plain import dumps
 
 log = logging.getLogger(__name__)

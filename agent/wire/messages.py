@@ -46,6 +46,7 @@ from agent.wire.errors import Refused
 T = TypeVar("T")
 
 ClockState = Literal["synced", "hub", "unsynced"]
+Quality = Literal["good", "stale", "failed"]
 MAX_MS = 2**53
 """Largest time or count: what every reader of JSON can hold exactly (RFC 8259, section 6)."""
 Count = Annotated[int, Range(0, MAX_MS)]
@@ -74,7 +75,11 @@ class Presence:
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """One named source of values.  ``unit`` as in UCUM or empty; ``quantity`` such as "temperature"."""
+    """One named source of values.  ``unit`` as in UCUM or empty; ``quantity`` such as "temperature".
+
+    ``interval_ms``: how long no reading may come while all is well.  ``error``: why it could not
+    tell when it was last asked.
+    """
 
     name: SensorName
     kind: Text
@@ -82,6 +87,8 @@ class Sensor:
     quantity: Text = ""
     interval_ms: Count = 0
     error: Text = ""
+    quality: Quality = "good"
+    tags: Annotated[dict[str, Text], Length(0, 16)] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,20 @@ class OutboxState:
 
 
 @dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes of IP packets that the link has used, by days of the board's clock (UTC).
+
+    ``day``: days since 1970; ``sent`` and ``received`` on it so far, ``before`` both ways on the
+    day before.
+    """
+
+    day: Count = 0
+    sent: Count = 0
+    received: Count = 0
+    before: Count = 0
+
+
+@dataclass(frozen=True, slots=True)
 class About:
     """``up/about``: identity, hardware, versions, totals, sensors, problems."""
 
@@ -128,6 +149,8 @@ class About:
     clock: ClockState = "unsynced"
     report_every_ms: Count = 60_000
     outbox: OutboxState = field(default_factory=OutboxState)
+    traffic: Traffic = field(default_factory=Traffic)
+    certificate_until_ms: Millis | None = None
     sensors: Annotated[tuple[Sensor, ...], Length(0, 512)] = ()
     problems: Annotated[tuple[Problem, ...], Length(0, 128)] = ()
 
@@ -138,6 +161,7 @@ class About:
 class Reading(NamedTuple):
     """One value of one sensor; ``None`` when the sensor was asked and could not tell.
 
+    ``stale``: the sensor answered, but with a value that is older than it should be.
     A tuple, for a hub makes many thousand of them in a second.
     """
 
@@ -145,6 +169,12 @@ class Reading(NamedTuple):
     value: float | None
     mono_ms: int
     wall_ms: int
+    stale: bool = False
+
+    @property
+    def quality(self) -> Quality:
+        """How far the value can be relied on."""
+        return "failed" if self.value is None else "stale" if self.stale else "good"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +182,8 @@ class Block:
     """Readings of one commit, as columns of equal length.
 
     ``sensor`` indexes ``sensors``; ``mono_ms`` and ``wall_ms`` hold the first time and then
-    the difference to the one before.
+    the difference to the one before.  ``stale`` lists the rows whose value is, in order; it is
+    left out when there are none.
     """
 
     boot: BootId
@@ -164,6 +195,7 @@ class Block:
     mono_ms: Annotated[tuple[int, ...], Length(1, 65536)]
     wall_ms: Annotated[tuple[int, ...], Length(1, 65536)]
     value: Annotated[tuple[float | None, ...], Length(1, 65536)]
+    stale: Annotated[tuple[int, ...], Length(1, 65536)] | None = None
 
     @property
     def next(self) -> int:
@@ -221,13 +253,18 @@ def block_of(readings: Sequence[Reading], *, boot: str, stream: str, seq0: int, 
         mono_ms=_differences([reading.mono_ms for reading in readings]),
         wall_ms=_differences([reading.wall_ms for reading in readings]),
         value=tuple(reading.value for reading in readings),
+        stale=tuple(row for row, reading in enumerate(readings) if reading.stale) or None,
     )
 
 
 def readings_of(block: Block) -> Iterator[Reading]:
     """The readings of a block that `read_batch` has checked, in the order of their seq."""
     names = map(block.sensors.__getitem__, block.sensor)
-    return map(Reading, names, block.value, accumulate(block.mono_ms), accumulate(block.wall_ms))
+    columns = (names, block.value, accumulate(block.mono_ms), accumulate(block.wall_ms))
+    if block.stale is None:
+        return map(Reading, *columns)
+    stale = set(block.stale)
+    return map(Reading, *columns, (row in stale for row in range(len(block.sensor))))
 
 
 def frame(held: Mapping[str, Held], gaps: Sequence[Gap], blocks: Sequence[bytes]) -> bytes:
@@ -263,6 +300,9 @@ def _check_columns(block: Block, where: str) -> None:
             raise Refused(f"{where}.{name}: the differences add up to more than {MAX_MS} ms")
     if not 0 <= min(block.sensor) <= max(block.sensor) < len(block.sensors):
         raise Refused(f"{where}.sensor: an index is outside of sensors (0 to {len(block.sensors) - 1})")
+    stale = block.stale or ()
+    if any(before >= after for before, after in pairwise((-1, *stale, rows))):
+        raise Refused(f"{where}.stale: not rows of the block (0 to {rows - 1}) in order")
 
 
 def _differences(times: Sequence[int]) -> tuple[int, ...]:
@@ -285,6 +325,23 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Live:
+    """The arguments of the command "live": report every ``every_s``, for ``for_s`` from now."""
+
+    for_s: Annotated[int, Range(1, 300)] = 60
+    every_s: Annotated[int, Range(1, 60)] = 2
+
+
+@dataclass(frozen=True, slots=True)
+class HubTime:
+    """``down/time``, signed: the hub's clock, in the session whose birth had ``nonce``."""
+
+    board: str
+    nonce: Annotated[str, Length(1, 64)]
+    at_ms: Annotated[int, Range(0, MAX_MS)]
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """``up/reply/<id>``: what became of a command."""
 
@@ -292,84 +349,6 @@ class Reply:
     status: Literal["running", "done", "failed", "refused"]
     data: dict[str, Any] = field(default_factory=dict)
     error: Annotated[str, Length(0, 4096)] = ""
-
-
-# --- the hub document and joining --------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class HubKeys:
-    """Verifier keys (`agent.wire.note` key texts) that the root key vouches for."""
-
-    order: Text
-    receipt: Text
-    time: Text
-    command: Text
-    release: Text
-
-
-@dataclass(frozen=True, slots=True)
-class HubDocument:
-    """``down/hub``, signed by the hub's root key; a higher ``number`` replaces a lower one.
-
-    ``url`` is the hub's HTTPS address for boards, ``mqtt_host`` and ``mqtt_port`` its broker,
-    ``ca_pem`` the one certificate authority that both are checked against.
-    """
-
-    number: Annotated[int, Range(1, 2**53)]
-    hub: str
-    name: Text
-    issued_ms: Millis
-    keys: HubKeys
-    ca_pem: Annotated[str, Length(1, 16384)]
-    url: Text
-    mqtt_host: Text
-    mqtt_port: Annotated[int, Range(1, 65535)]
-
-
-@dataclass(frozen=True, slots=True)
-class JoinFile:
-    """What a technician puts on a card: where the hub is, how to know it, and a token."""
-
-    hub_url: Text
-    hub_key: Text
-    ca_sha256: Annotated[str, Match(r"[0-9a-f]{64}", "64 hexadecimal digits")]
-    token: Annotated[str, Length(16, 128)]
-
-
-@dataclass(frozen=True, slots=True)
-class JoinProof:
-    """What a board's log key signs to join (kind "join"): bound to hub, token and both keys.
-
-    ``token_sha256`` in hexadecimal; ``tls_key`` the PEM of the public key in the request;
-    ``seal_key`` as in `agent.wire.seal`.
-    """
-
-    hub: str
-    token_sha256: Annotated[str, Match(r"[0-9a-f]{64}", "64 hexadecimal digits")]
-    tls_key: Annotated[str, Length(1, 4096)]
-    seal_key: Text
-
-
-@dataclass(frozen=True, slots=True)
-class JoinRequest:
-    """``POST /join``: ``csr_pem`` is the TLS certificate request, ``proof`` a signed note."""
-
-    token: Annotated[str, Length(16, 128)]
-    log_key: Text
-    seal_key: Text
-    csr_pem: Annotated[str, Length(1, 8192)]
-    proof: Annotated[str, Length(1, 8192)]
-
-
-@dataclass(frozen=True, slots=True)
-class JoinAnswer:
-    """The hub's answer: the board's certificate chain and the signed hub document."""
-
-    board: str
-    certificate_pem: Annotated[str, Length(1, 16384)]
-    hub_note: Annotated[str, Length(1, 65536)]
-    name: Text = ""
 
 
 # --- signed texts ------------------------------------------------------------------------------

@@ -21,7 +21,8 @@ from pathlib import Path
 from agent.base.files import write_file
 from agent.wire import note
 from agent.wire.errors import ConfigError, Corrupt, LichenError
-from agent.wire.messages import HubDocument, HubKeys, compose, read_text
+from agent.wire.joining import HubDocument, HubKeys
+from agent.wire.messages import compose, read_text
 from hub.config import Config
 from hub.store import facts
 from hub.store.database import Store

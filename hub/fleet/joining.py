@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING
 
 from agent.wire import note, seal
 from agent.wire.errors import Corrupt, Refused
-from agent.wire.messages import JoinAnswer, JoinFile, JoinProof, JoinRequest, read_text
+from agent.wire.joining import JoinAnswer, JoinFile, JoinProof, JoinRequest
+from agent.wire.messages import read_text
 from hub.access.keys import Keyring
 from hub.access.throttle import Throttle
 from hub.config import Config

@@ -47,6 +47,7 @@ class BoardRow:
     heard_ms: int | None
     about: dict[str, Any] | None
     latest: LatestValues
+    replaced_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class SensorRow:
     unit: str
     quantity: str
     interval_ms: int
+    tags: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,13 +265,14 @@ async def save_abouts(tx: AsyncConnection, abouts: Mapping[str, About], at_ms: i
             "unit": sensor.unit,
             "quantity": sensor.quantity,
             "interval_ms": sensor.interval_ms,
+            "tags": sensor.tags,
         }
         for board, about in abouts.items()
         for sensor in about.sensors
     ]
     if described:
         new = upsert(tx, sensors)
-        newer = {name: new.excluded[name] for name in ("kind", "unit", "quantity", "interval_ms")}
+        newer = {name: new.excluded[name] for name in ("kind", "unit", "quantity", "interval_ms", "tags")}
         await tx.execute(new.on_conflict_do_update(index_elements=["board", "name"], set_=newer), described)
 
 

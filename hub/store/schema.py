@@ -21,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData()
@@ -44,6 +45,7 @@ boards = Table(
     Column("heard_ms", BigInteger),  # last message of any kind, by the hub's clock
     Column("about", JSON),  # the last `about`, as decoded
     Column("latest", JSON, nullable=False),  # {sensor: [value, wall_ms]}
+    Column("replaced_by", String(16)),  # the board that took its name, its labels and its apps
 )
 
 certificates = Table(
@@ -66,6 +68,7 @@ join_tokens = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("expires_ms", BigInteger, nullable=False),
     Column("revoked_ms", BigInteger),
+    Column("replaces", String(16)),  # the board whose name, labels and apps the new one takes
 )
 
 join_uses = Table(
@@ -86,6 +89,7 @@ sensors = Table(
     Column("unit", String, nullable=False, server_default=""),
     Column("quantity", String, nullable=False, server_default=""),
     Column("interval_ms", BigInteger, nullable=False, server_default="0"),
+    Column("tags", JSON, nullable=False, server_default="{}"),  # {key: text}
     UniqueConstraint("board", "name"),
 )
 
@@ -96,6 +100,19 @@ streams = Table(
     Column("stream", String(16), primary_key=True),
     Column("contiguous", BigInteger, nullable=False),  # everything up to here is committed or a gap
     Column("seen_ms", BigInteger, nullable=False),
+)
+
+# One row for each boot of a board that was heard of.
+boots = Table(
+    "boots",
+    metadata,
+    Column("board", String(16), ForeignKey("boards.id"), primary_key=True),
+    Column("boot", String(32), primary_key=True),
+    Column("first_ms", BigInteger, nullable=False),  # heard first and last, by the hub's clock
+    Column("last_ms", BigInteger, nullable=False),
+    # What to add to mono_ms of this boot to have the time; null as long as the board's clock was
+    # not known to be right in it.
+    Column("offset_ms", BigInteger),
 )
 
 batches = Table(
@@ -114,8 +131,19 @@ batches = Table(
     Column("skip", Integer, nullable=False),
     Column("content_type", String, nullable=False),
     Column("payload", LargeBinary, nullable=False),  # as it came
+    Column("boot", String(32), nullable=False, server_default=""),
+    # 1: some of its readings were made by a clock that was not known to be right, in a boot without
+    # offset.  Those are in no roll-up, and count for the span as the board's clock said.
+    Column("pending", Integer, nullable=False, server_default="0"),
     # From_ms is there so that an old range is found in the index alone.
     Index("batches_range", "board", "to_ms", "from_ms"),
+    Index(
+        "batches_pending",
+        "board",
+        "boot",
+        sqlite_where=text("pending = 1"),
+        postgresql_where=text("pending = 1"),
+    ),
     sqlite_autoincrement=True,
 )
 
@@ -155,6 +183,23 @@ events = Table(
     Column("actor", String, nullable=False),  # "hub", "board" or an admin's name
     Column("kind", String, nullable=False),  # joined, online, offline, renamed, gap, ...
     Column("text", String, nullable=False),
+)
+
+# Those with `cleared_ms` are history.
+problems = Table(
+    "problems",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("board", String(16), ForeignKey("boards.id")),  # null: the hub's own
+    Column("source", String(8), nullable=False),  # board: it says so itself | hub: the hub sees it
+    Column("code", String(64), nullable=False),
+    Column("sentence", String, nullable=False),
+    Column("hint", String, nullable=False),
+    Column("severity", String(8), nullable=False),  # notice | warn | fail
+    Column("since_ms", BigInteger, nullable=False),  # by the hub's clock, as the next
+    Column("cleared_ms", BigInteger),
+    Column("count", BigInteger, nullable=False),
+    Index("problems_board", "board", "cleared_ms"),
 )
 
 admins = Table(

@@ -30,6 +30,7 @@ class Token:
     created_ms: int
     expires_ms: int
     revoked_ms: int | None
+    replaces: str | None = None
     boards: tuple[str, ...] = ()
 
     def state(self, now_ms: int) -> str:

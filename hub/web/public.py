@@ -9,7 +9,7 @@ from aiohttp import web
 
 from agent.wire.decode import decode_json
 from agent.wire.errors import Refused
-from agent.wire.messages import JoinRequest
+from agent.wire.joining import JoinRequest
 from hub.store import boards
 from hub.web.api.route import json_response
 from hub.web.parts import parts_of

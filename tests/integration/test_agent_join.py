@@ -20,7 +20,8 @@ from agent.join import follow, join, read_join_file, token_hash
 from agent.wire import note
 from agent.wire.decode import decode_json
 from agent.wire.errors import ConfigError, Corrupt, LichenError, Refused
-from agent.wire.messages import ClockState, JoinProof, JoinRequest, read_text
+from agent.wire.joining import JoinProof, JoinRequest
+from agent.wire.messages import ClockState, read_text
 from agent.wire.plain import dumps
 from support.homehub import TOKEN, Answer, HomeHub, Website, website
 

@@ -17,7 +17,8 @@ from cryptography import x509
 
 from agent.base import broker
 from agent.wire import note, topics
-from agent.wire.messages import HubDocument, read_text
+from agent.wire.joining import HubDocument
+from agent.wire.messages import read_text
 from support.applicant import Applicant, address, join, join_file
 from support.lab import Lab, Process, script
 

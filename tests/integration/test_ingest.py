@@ -140,7 +140,7 @@ class Hub:
         """Every reading of these streams is stored once as it was made, and counts once in the roll-ups."""
         for board in {stream.board for stream in streams}:
             expected = [
-                (stream.name, seq, *reading)
+                (stream.name, seq, *reading[:4])
                 for stream in sorted(streams, key=lambda stream: stream.name)
                 if stream.board == board
                 for seq, reading in enumerate(stream.readings, 1)

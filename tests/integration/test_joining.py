@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.wire import note, seal
 from agent.wire.errors import Refused
-from agent.wire.messages import JoinFile
+from agent.wire.joining import JoinFile
 from hub.access.keys import Keyring
 from hub.config import Config
 from hub.fleet.authority import Authority

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -74,11 +75,18 @@ async def test_migrations_make_exactly_the_tables_of_the_schema(store: Store) ->
 
 
 def statements(connection: Connection) -> dict[str, list[str]]:
-    """The statements that made the tables and indexes, as sorted lines: their order may differ."""
+    """The statements that made the tables and indexes, as their sorted parts: the order may differ."""
     rows = connection.execute(text("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"))
-    made = {name: sorted(line.strip(" ,\t") for line in sql.splitlines()) for name, sql in rows}
+    made = {name: sorted(parts_of(sql)) for name, sql in rows}
     made.pop("alembic_version", None)
     return made
+
+
+def parts_of(sql: str) -> list[str]:
+    """What stands before the outer brackets, each entry between them, and what stands behind."""
+    head, _, rest = " ".join(sql.split()).partition("(")
+    body, _, tail = rest.rpartition(")")
+    return [head.strip(), *(part.strip() for part in re.split(r",(?![^()]*\))", body)), tail.strip()]
 
 
 def test_the_revision_that_open_looks_for_is_the_newest() -> None:

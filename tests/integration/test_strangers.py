@@ -21,7 +21,8 @@ from agent.base import broker
 from agent.base.files import make_directory
 from agent.wire import note, topics
 from agent.wire.errors import LinkDown, Refused
-from agent.wire.messages import HubDocument, read_text
+from agent.wire.joining import HubDocument
+from agent.wire.messages import read_text
 from hub.fleet.authority import Authority
 from hub.store import tokens
 from hub.store.database import Store

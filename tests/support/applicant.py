@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from agent.base import broker
 from agent.wire import note, seal
 from agent.wire.decode import decode
-from agent.wire.messages import JoinFile, JoinProof, JoinRequest, compose
+from agent.wire.joining import JoinFile, JoinProof, JoinRequest
+from agent.wire.messages import compose
 from agent.wire.plain import plain
 from hub.store.secrets import fingerprint
 from support.lab import Lab

@@ -21,17 +21,8 @@ from agent.identity import Identity, Membership
 from agent.wire import note, topics
 from agent.wire.decode import decode_json
 from agent.wire.envelope import unpack
-from agent.wire.messages import (
-    About,
-    Ack,
-    Command,
-    JoinAnswer,
-    Presence,
-    Reply,
-    compose,
-    read_batch,
-    readings_of,
-)
+from agent.wire.joining import JoinAnswer
+from agent.wire.messages import About, Ack, Command, Presence, Reply, compose, read_batch, readings_of
 from agent.wire.plain import dumps
 from hub.access.keys import Keyring, describe
 from hub.config import Config

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from agent.wire.decode import Length, Range
 from agent.wire.errors import Refused
-from agent.wire.messages import JoinFile
+from agent.wire.joining import JoinFile
 from hub.store import boards, events
 from hub.store import tokens as store
 from hub.web.api.route import Call

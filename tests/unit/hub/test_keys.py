@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from agent.wire import note
 from agent.wire.errors import ConfigError, Corrupt, Refused
-from agent.wire.messages import HubDocument, read_text
+from agent.wire.joining import HubDocument
+from agent.wire.messages import read_text
 from hub.access.keys import Keyring, current_document, describe
 from hub.config import Config
 from hub.fleet.authority import BOARD_MS, DAY_MS, SERVER_MS, SERVER_RENEW_MS, Authority

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.wire import messages, topics
+from agent.wire import joining, messages, topics
 from agent.wire.decode import decode, decode_json, dumps, loads, plain
 from agent.wire.envelope import JSON, ZLIB_JSON, pack, unpack
 from agent.wire.errors import ConfigError, Corrupt, Refused
@@ -22,7 +22,9 @@ pytestmark = pytest.mark.soak
 
 MESSAGES = (
     messages.Presence, messages.About, messages.Batch, messages.Ack, messages.Command, messages.Reply,
-    messages.HubDocument, messages.JoinFile, messages.JoinProof, messages.JoinRequest, messages.JoinAnswer,
+    messages.Live, messages.HubTime,
+    joining.HubDocument, joining.JoinFile, joining.JoinProof, joining.JoinRequest, joining.JoinAnswer,
+    joining.Challenge, joining.RenewProof, joining.RenewRequest, joining.RenewAnswer,
 )  # fmt: skip
 SIGNER = Signer("board", bytes(range(32)))
 BATCH = json.loads(
