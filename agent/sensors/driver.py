@@ -86,11 +86,22 @@ class SensorConfig:
         """Raise ConfigError, beginning with ``where``, for what no single key can tell."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A value that a sensor gave, although it is older than it should be: stored, but marked."""
+
+    value: float
+
+
+Answer = float | Stale | LichenError
+"""What a channel says when it is asked: a value, an old one, or why there is none."""
+
+
 class Driver(Protocol):
     """An opened sensor.  One task reads it; between two reads it holds no thread and no process."""
 
-    async def read(self) -> Mapping[str, float | LichenError]:
-        """One value per channel, by the channel's full name, or the error that stands for it.
+    async def read(self) -> Mapping[str, Answer]:
+        """One answer per channel, by the channel's full name.
 
         A channel left out has nothing to tell yet (a rate needs two looks).  Raises LichenError
         when the sensor as a whole does not answer.  May be cancelled at any await, and must be
@@ -109,13 +120,23 @@ class RunBlocking(Protocol):
     def __call__(self, function: Callable[[], T], /) -> Awaitable[T]: ...
 
 
+def ask_at_its_time() -> None:
+    """What `Environment.wake` does where nobody waits for the sensor: nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What a driver is given of the world: where sysfs and the agent's state are, and a way to block."""
+    """What a driver is given of the world: where sysfs and the agent's state are, and a way to block.
+
+    ``wake``: to be called on the event loop when something has happened that should be read now,
+    such as an edge on a pin.  The sensor is then asked at once, besides its times; calls that come
+    while it is being asked, or within a tenth of a second, are one.
+    """
 
     sysfs: Path
     state_dir: Path
     run_blocking: RunBlocking
+    wake: Callable[[], None] = ask_at_its_time
 
 
 class Kind(Protocol):

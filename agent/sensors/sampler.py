@@ -33,7 +33,7 @@ from typing import Protocol
 
 from agent.clock import Clock
 from agent.sensors.blocking import Threads
-from agent.sensors.driver import Channel, Driver, Environment, Kind, SensorConfig, load_kind
+from agent.sensors.driver import Answer, Channel, Driver, Environment, Kind, SensorConfig, Stale, load_kind
 from agent.sensors.grid import Grid, next_tick
 from agent.wire.errors import Busy, LichenError, Refused
 from agent.wire.messages import ClockState, Reading, Sensor
@@ -100,6 +100,8 @@ class Sampler:
         self._unasked = len(self._sensors)
         self._due = asyncio.Event()
         self._refused = False
+        self._hurry_every_ms = 0
+        self._hurry_until_ms = 0
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Begin to sample, one task per sensor; cancelling the group ends it with a last commit."""
@@ -126,6 +128,15 @@ class Sampler:
             for channel in sensor.channels
         )
 
+    def hurry(self, every_s: float, for_s: float) -> None:
+        """Ask and commit every ``every_s`` for the next ``for_s``: somebody is watching.
+
+        A sensor that is asked more often than that keeps its pace.  Called again it replaces what
+        was said before; readings go on being stamped and stored as ever.
+        """
+        self._hurry_every_ms = round(every_s * 1000)
+        self._hurry_until_ms = self._clock.mono_ms() + round(for_s * 1000)
+
     # --- sampling ------------------------------------------------------------------------------
 
     async def _sample(self, sensor: _Sensor) -> None:
@@ -149,9 +160,9 @@ class Sampler:
                 text = str(answer)[:MAX_ERROR]
                 sensor.latest[name] = Latest(before.value, before.mono_ms, before.wall_ms, text)
             else:
-                value = answer
+                value = answer.value if isinstance(answer, Stale) else answer
                 sensor.latest[name] = Latest(value, mono_ms, wall_ms)
-            self._keep(Reading(name, value, mono_ms, wall_ms))
+            self._keep(Reading(name, value, mono_ms, wall_ms, isinstance(answer, Stale)))
         if sensor.tell(answers):
             self.changed.set()
         if not sensor.asked:
@@ -232,7 +243,7 @@ class _Sensor:
         self._driver: Driver | None = None
         self._failing = False
 
-    async def ask(self) -> Mapping[str, float | LichenError]:
+    async def ask(self) -> Mapping[str, Answer]:
         """Open the sensor if need be and read it: a value, or what is wrong, for each channel."""
         error: LichenError
         try:
@@ -250,7 +261,7 @@ class _Sensor:
             error.__cause__ = failure
         return dict.fromkeys(self.latest, error)
 
-    def tell(self, answers: Mapping[str, float | LichenError]) -> bool:
+    def tell(self, answers: Mapping[str, Answer]) -> bool:
         """Log that the sensor began or ceased to fail; whether it did."""
         errors = [answer for answer in answers.values() if isinstance(answer, LichenError)]
         if bool(errors) == self._failing:
@@ -271,8 +282,11 @@ class _Sensor:
             await self._driver.close()
 
 
-def _finite(answer: float | LichenError) -> float | LichenError:
-    """A float that can be stored and sent, or why not."""
+def _finite(answer: Answer) -> Answer:
+    """An answer that can be stored and sent, or why not."""
     if isinstance(answer, LichenError):
         return answer
-    return float(answer) if math.isfinite(answer) else Refused(f"it said {answer}, which is no value")
+    value = answer.value if isinstance(answer, Stale) else answer
+    if not math.isfinite(value):
+        return Refused(f"it said {value}, which is no value")
+    return Stale(float(value)) if isinstance(answer, Stale) else float(value)
