@@ -60,10 +60,12 @@ class Dropped:
 
 @dataclass(slots=True)
 class Commit:
-    """What one transaction did; ``believed`` are the boards that said something good."""
+    """What one transaction did; ``believed`` are the boards that said something good, ``waiting``
+    how many readings each still holds that are not settled."""
 
     at_ms: int
     believed: dict[str, int] = field(default_factory=dict)
+    waiting: dict[str, int] = field(default_factory=dict)
     stored: list[Stored] = field(default_factory=list)
     answers: dict[str, Answer] = field(default_factory=dict)
     presences: list[PresenceChange] = field(default_factory=list)
@@ -121,6 +123,9 @@ class Commit:
         decision = accept(stands, batch)
         settled.update({(board, stream): seq for stream, seq in decision.contiguous.items()})
         self.gaps += [_gap(board, hole, came.at_ms) for hole in decision.gaps]
+        self.waiting[board] = sum(
+            max(held.next - 1 - settled.get((board, stream), 0), 0) for stream, held in batch.held.items()
+        )
         answer = self.answers.setdefault(board, Answer())
         answer.streams |= decision.contiguous
         match decision.verdict:

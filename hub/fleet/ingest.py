@@ -227,6 +227,8 @@ class Ingest:
     def _learn(self, commit: Commit) -> None:
         for board, at_ms in commit.believed.items():
             self._latest.heard(board, at_ms)
+        for board, readings in commit.waiting.items():
+            self._latest.holds(board, readings)
         for batch in commit.stored:
             self._show(batch.board, batch.blocks, batch.skip, batch.at_ms)
         for change in commit.presences:

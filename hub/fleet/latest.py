@@ -47,6 +47,7 @@ class BoardLatest:
     values: dict[str, Value] = field(default_factory=dict)
     heard_ms: int | None = None
     presence: PresenceState = "offline"
+    waiting: int | None = None  # readings that it holds and we lack, as its last report said
     # Of what it said of itself: how often it reports, its clock, what is wrong with it.
     every_ms: int = 60_000
     clock: ClockState = "unsynced"
@@ -114,6 +115,10 @@ class Latest:
         """Note that a board described itself anew; watchers hear of it as a change without values."""
         _describe(self._heard(board, at_ms), about)
         self._tell(board)
+
+    def holds(self, board: str, readings: int) -> None:
+        """Note how many readings a board still holds that are not committed here."""
+        self._heard(board, None).waiting = readings
 
     def heard(self, board: str, at_ms: int) -> None:
         """Note that a board said something that changes nothing."""

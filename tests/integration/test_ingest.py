@@ -23,7 +23,7 @@ from agent.wire.errors import LinkDown
 from agent.wire.messages import About, Held, Presence, Sensor
 from agent.wire.plain import dumps, loads
 from hub.fleet.ingest import Ingest
-from hub.fleet.latest import Latest
+from hub.fleet.latest import BoardLatest, Latest
 from hub.store import boards, schema
 from hub.store.database import Store
 from hub.store.events import list_events
@@ -193,6 +193,15 @@ async def test_readings_are_stored_acknowledged_counted_and_shown(hub: Hub) -> N
     assert (await hub.board()).latest == {"room": (29.0, WALL_MS + 28_000), "hall": (30.0, WALL_MS + 29_000)}
     counters = hub.ingest.counters()
     assert (counters.messages, counters.readings, counters.acks) == ({"readings": 2}, 30, 2)
+
+
+async def test_how_much_a_board_still_holds_is_known(hub: Hub) -> None:
+    made = stream(30)
+    assert (hub.latest.boards.get(BOARD) or BoardLatest()).waiting is None
+    await hub.take(made.message((1, 10)))
+    assert hub.latest.boards[BOARD].waiting == 20
+    await hub.take(made.message((11, 30)))
+    assert hub.latest.boards[BOARD].waiting == 0
 
 
 async def test_what_comes_again_or_overlaps_is_stored_once(hub: Hub) -> None:

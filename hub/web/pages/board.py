@@ -108,7 +108,7 @@ async def _page(
             ],
             "lost": [lost_in_words(gap) for gap in gaps],
             "events": happened,
-            "facts": facts_of(row, about),
+            "facts": facts_of(row, about, known.waiting),
             "error": error,
             "form": {"name": row.name, "labels": listed, **(form or {})},
         },

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agent.wire import words
-from agent.wire.messages import About
+from agent.wire.messages import About, Traffic
 from hub.store.boards import BoardRow
 from hub.store.readings import GapRow
 
@@ -16,16 +16,19 @@ CLOCKS = {"synced": "set by the network", "hub": "set by this hub", "unsynced": 
 REASONS = {"outbox-full": "the queue on the board was full", "lost": "the board no longer has them"}
 
 
-def facts_of(row: BoardRow, about: About | None) -> list[Fact]:
-    """The facts that there are; what a board does not say is left out."""
-    facts = list(_said(about)) if about else []
+def facts_of(row: BoardRow, about: About | None, waiting: int | None) -> list[Fact]:
+    """The facts that there are; what a board does not say is left out.
+
+    ``waiting``: how many readings it holds that this hub lacks; None when it did not say yet.
+    """
+    facts = list(_said(about, waiting)) if about else []
     facts += [("Joined", "", row.joined_ms), ("Id", row.id, None)]
     if row.revoked_ms is not None:
         facts.append(("Revoked", "", row.revoked_ms))
     return [fact for fact in facts if fact[1] or fact[2]]
 
 
-def _said(about: About) -> Iterator[Fact]:
+def _said(about: About, waiting: int | None) -> Iterator[Fact]:
     yield "Host name", about.hostname, None
     yield "System", about.system, None
     yield "Kernel", " ".join(filter(None, (about.kernel, about.arch))), None
@@ -34,19 +37,38 @@ def _said(about: About) -> Iterator[Fact]:
     yield "Disk", _bytes(about.disk_bytes), None
     yield "Clock", CLOCKS[about.clock], None
     yield "Reports", f"every {words.every(about.report_every_ms)}", None
-    yield "Queue", _queue(about), None
+    yield "Queue", _queue(about, waiting), None
+    yield "Data used", _traffic(about.traffic), None
+    yield "Certificate until", "", about.certificate_until_ms
     yield "Agent", about.version, None
     yield "Agent started", "", about.started_ms
 
 
-def _queue(about: About) -> str:
+def _queue(about: About, waiting: int | None) -> str:
+    """How much the board holds that this hub lacks, as its last report said; how much it can, and lost."""
     outbox = about.outbox
-    # A board says this when it connects, and not again with each reading: it must not look like now.
-    waited = f"{_readings(outbox.readings)} ({_bytes(outbox.bytes)}) waited" if outbox.readings else "empty"
-    text = f"{waited} when it connected"
+    text = "empty"
+    if waiting is None:
+        text = "not known before its next report"
+    elif waiting:
+        text = f"{_readings(waiting)} {'waits' if waiting == 1 else 'wait'}"
     if outbox.max_bytes:
         text += f"; room for {_bytes(outbox.max_bytes)}"
     return text + (f"; {_readings(outbox.dropped)} dropped" if outbox.dropped else "")
+
+
+def _traffic(traffic: Traffic) -> str:
+    """Bytes of a day, which is the board's idea of one.
+
+    >>> _traffic(Traffic(day=20_779, sent=420_000, received=80_000, before=1_200_000)).replace(words.SPACE, " ")
+    '500 kB on 2026-11-22 (420 kB sent); 1.20 MB the day before'
+    """
+    if not traffic.day:
+        return ""
+    total = words.value(traffic.sent + traffic.received, "By")
+    day = words.utc(traffic.day * words.DAY_MS).partition(" ")[0]
+    text = f"{total} on {day} ({words.value(traffic.sent, 'By')} sent)"
+    return text + (f"; {words.value(traffic.before, 'By')} the day before" if traffic.before else "")
 
 
 def _readings(count: int) -> str:

@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from agent.wire.errors import Refused
 
 HOUR_MS = 3_600_000
-LENGTHS_MS = {"1h": HOUR_MS, "6h": 6 * HOUR_MS, "1d": 24 * HOUR_MS, "1w": 168 * HOUR_MS}
-RANGES = (("1h", "1 h"), ("6h", "6 h"), ("1d", "1 d"), ("1w", "1 w"))
+DAY_MS = 24 * HOUR_MS
+LENGTHS_MS = {
+    "1h": HOUR_MS,
+    "6h": 6 * HOUR_MS,
+    "1d": DAY_MS,
+    "1w": 7 * DAY_MS,
+    "1m": 30 * DAY_MS,
+    "1y": 365 * DAY_MS,
+}
+RANGES = (("1h", "1 h"), ("6h", "6 h"), ("1d", "1 d"), ("1w", "1 w"), ("1m", "1 month"), ("1y", "1 year"))
 LATEST_MS = 2**53
 LEAST_MS = 5 * 60_000
 """What a chart of a board that has only just joined shows at least."""

@@ -1,7 +1,8 @@
 // The charts of a board's page: one plot per unit, one time axis for all, drawn by uPlot.
 //
 // The table below the plots is their legend: it names each line, and while the pointer is over a
-// plot it says the values at that time. Where the board was not heard the plot is hatched.
+// plot it says the values at that time. Where nothing came the plot is hatched, and says why where
+// that is known and there is room; the sentences below the table say it in any case.
 
 import { value as words } from "./words.js";
 import { notify } from "./notice.js";
@@ -13,6 +14,8 @@ const MISSED = 3;
 const REFRESH_MS = 30_000;
 const SLIDE_MS = 5_000;
 const LEAST_MS = 300_000; // as in hub/web/pages/span.py
+const FONT = "12px system-ui, sans-serif";
+const LOST = { "outbox-full": "lost: the board's queue was full", lost: "lost: the board no longer has them" }; // as in hub/web/pages/facts.py
 
 export async function startCharts(section) {
   try {
@@ -50,6 +53,7 @@ class Charts {
     this.sync = uPlot.sync("board");
     this.plots = [];
     this.series = new Map();
+    this.gaps = [];
     document.addEventListener("lichen:theme", () => this.draw());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     new ResizeObserver(() => this.resize()).observe(this.holder);
@@ -61,7 +65,8 @@ class Charts {
     for (const row of this.rows) query.append("sensor", row.dataset.series);
     const answer = await fetch(`/api/v1/boards/${this.board}/readings?${query}`);
     if (!answer.ok) throw new Error(`the hub answered ${answer.status}`);
-    const { series } = await answer.json();
+    const { series, gaps } = await answer.json();
+    this.gaps = gaps.filter((gap) => gap.from_ms !== null && gap.to_ms !== null);
     this.series = new Map(series.map((each) => [each.sensor, { ...each, points: each.points.slice() }]));
     this.draw();
     if (!this.hovered) this.say(null);
@@ -120,7 +125,8 @@ class Charts {
       const limit = MISSED * Math.max(stepMs, everyMs);
       const columns = [[], [], [], []];
       points.forEach(([atMs, low, mean, high], index) => {
-        if (index && atMs - points[index - 1][0] > limit) push(columns, (points[index - 1][0] + 1) / 1000, null, null, null);
+        const before = index ? points[index - 1][0] : atMs;
+        if (atMs - before > limit || (!stepMs && this.isLost(before, atMs))) push(columns, (before + 1) / 1000, null, null, null);
         push(columns, atMs / 1000, mean, low, high);
       });
       return columns;
@@ -131,6 +137,18 @@ class Charts {
     );
   }
 
+  // Whether the board had readings between two times, and lost them.
+  isLost(fromMs, toMs) {
+    return this.gaps.some((gap) => gap.from_ms >= fromMs && gap.to_ms <= toMs && toMs > fromMs);
+  }
+
+  // Why nothing came, in words; empty when the hub does not know.
+  reason(fromMs, toMs) {
+    const found = this.gaps.filter((gap) => gap.from_ms < toMs && gap.to_ms > fromMs);
+    const count = found.reduce((sum, gap) => sum + gap.count, 0);
+    return count ? `${count.toLocaleString()} ${LOST[found[0].reason] ?? found[0].reason}` : "";
+  }
+
   // From when to when nothing came of any of these sensors, in seconds.
   holes(sensors) {
     const times = sensors
@@ -139,8 +157,10 @@ class Charts {
     const limit = MISSED * Math.max(...sensors.map((sensor) => Math.max(this.series.get(sensor).step_ms, this.series.get(sensor).every_ms)));
     const edges = [Math.max(this.fromMs, this.joinedMs), ...times, Math.min(this.toMs, now())];
     const holes = [];
+    const isSingle = sensors.every((sensor) => !this.series.get(sensor).step_ms);
     edges.forEach((atMs, index) => {
-      if (index && atMs - edges[index - 1] > limit) holes.push([edges[index - 1] / 1000, atMs / 1000]);
+      const before = index ? edges[index - 1] : atMs;
+      if (atMs - before > limit || (isSingle && this.isLost(before, atMs))) holes.push([before / 1000, atMs / 1000]);
     });
     return holes;
   }
@@ -161,7 +181,7 @@ class Charts {
     const sensors = rows.map((row) => row.dataset.series);
     const ink = this.colour("--soft");
     const line = this.colour("--line");
-    const axis = { stroke: ink, grid: { stroke: line, width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
+    const axis = { stroke: ink, grid: { stroke: line, width: 1 }, ticks: { show: false }, font: FONT };
     const title = document.createElement("h3");
     title.textContent = rows.map((row) => row.dataset.label).join(", ");
     this.holder.append(title);
@@ -222,8 +242,23 @@ class Charts {
       }
       ctx.stroke();
       ctx.restore();
+      this.explain(ctx, this.reason(from * 1000, to * 1000), begin, end, top);
     }
     ctx.restore();
+  }
+
+  // A reason at the top of a hatched stretch, where it fits.
+  explain(ctx, text, begin, end, top) {
+    if (!text) return;
+    const scale = devicePixelRatio;
+    ctx.font = FONT.replace("12px", `${12 * scale}px`);
+    const width = ctx.measureText(text).width + 8 * scale;
+    if (width > end - begin) return;
+    ctx.fillStyle = this.colour("--paper");
+    ctx.fillRect(begin + 2, top + 2, width, 18 * scale);
+    ctx.fillStyle = this.colour("--soft");
+    ctx.textBaseline = "middle";
+    ctx.fillText(text, begin + 2 + 4 * scale, top + 2 + 9 * scale);
   }
 
   hover(plot) {
@@ -311,7 +346,7 @@ function nearest({ points, step_ms: stepMs, every_ms: everyMs }, atMs) {
 }
 
 function tick(atMs, stepS) {
-  const options = stepS >= 86_400 ? { day: "numeric", month: "short" } : stepS >= 60 ? { hour: "2-digit", minute: "2-digit" } : { hour: "2-digit", minute: "2-digit", second: "2-digit" };
+  const options = stepS >= 28 * 86_400 ? { month: "short", year: "numeric" } : stepS >= 86_400 ? { day: "numeric", month: "short" } : stepS >= 60 ? { hour: "2-digit", minute: "2-digit" } : { hour: "2-digit", minute: "2-digit", second: "2-digit" };
   return new Intl.DateTimeFormat(undefined, options).format(atMs);
 }
 
