@@ -25,11 +25,13 @@ from hub.access.keys import Keyring, current_document, describe
 from hub.access.login import Access
 from hub.config import Config, Directory
 from hub.fleet import link
+from hub.fleet.announcement import Announcement
 from hub.fleet.authority import Authority
 from hub.fleet.ingest import Ingest
 from hub.fleet.joining import Joining
 from hub.fleet.latest import Latest
 from hub.fleet.mosquitto import Mosquitto, Settings
+from hub.fleet.renewal import Renewal
 from hub.store.certificates import revoked_boards
 from hub.store.database import Store
 from hub.web.parts import Parts
@@ -68,6 +70,7 @@ class App:
             authority.ensure_server(config.host, now_ms())
             content = describe(keys, config, authority.ca_pem)
             document = await current_document(store, directory.keys, keys, content, now_ms())
+            announcement = Announcement(store, document)
 
             latest = Latest()
             await latest.load(store)
@@ -77,8 +80,9 @@ class App:
 
             access = Access(store, now_ms, executor=executor)
             joining = Joining(
-                store, authority, keys, config, now_ms, document=document.text, executor=executor
+                store, authority, keys, config, now_ms, document=announcement.text, executor=executor
             )
+            renewal = Renewal(store, authority, keys, now_ms, document=announcement.text, executor=executor)
             application = build(
                 Parts(
                     name=config.name,
@@ -89,13 +93,14 @@ class App:
                     latest=latest,
                     access=access,
                     joining=joining,
+                    renewal=renewal,
                     counters=ingest.counters,
                     now_ms=now_ms,
                 )
             )
             async with serve(application, config, authority.server_context()), asyncio.TaskGroup() as group:
                 group.create_task(broker.run(), name="broker")
-                group.create_task(link.keep(connect, broker, store, ingest, document), name="link")
+                group.create_task(link.keep(connect, broker, ingest, announcement), name="link")
                 _calm_collector()
                 process.ready(f"page at {config.page_url}, boards at {config.board_url}")
                 log.info("hub started", extra={"hub": keys.hub, "page": config.page_url})

@@ -135,9 +135,11 @@ class Authority:
         write_file(self.revocation_list, signed)
 
     def server_context(self) -> ssl.SSLContext:
-        """TLS for the HTTPS side that boards talk to."""
+        """TLS for the HTTPS side that boards talk to: asks for a board's certificate, needs none."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_verify_locations(self.certificate)
         context.load_cert_chain(self.server_certificate, self.server_key)
         return context
 

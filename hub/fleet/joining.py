@@ -32,6 +32,7 @@ from hub.access.keys import Keyring
 from hub.access.throttle import Throttle
 from hub.config import Config
 from hub.fleet.authority import Authority
+from hub.fleet.revocation import refuse_revoked
 from hub.store import boards, events, tokens
 from hub.store.boards import BoardRow
 from hub.store.certificates import add_certificate
@@ -65,7 +66,7 @@ class _Admission:
 
 
 class Joining:
-    """Decides about join requests.  ``document`` is the signed hub document."""
+    """Decides about join requests.  ``document`` says the signed hub document of now."""
 
     def __init__(
         self,
@@ -75,7 +76,7 @@ class Joining:
         config: Config,
         now_ms: Callable[[], int],
         *,
-        document: str,
+        document: Callable[[], str],
         executor: Executor | None = None,
     ) -> None:
         self._store = store
@@ -101,7 +102,7 @@ class Joining:
         """Let a board in.  ``remote`` is the address that asks, to slow down who guesses tokens.
 
         Raises Refused: "forbidden" (wrong, revoked or used token, false proof, id or key of
-        somebody else, revoked board), "expired", "invalid", "too-many".
+        somebody else), "revoked" (the board), "expired", "invalid", "too-many".
         """
         now_ms = self._now_ms()
         self._throttle.check(remote)
@@ -117,7 +118,7 @@ class Joining:
             name = await _enter(tx, token, applicant, admission, now_ms)
             await add_certificate(tx, applicant.board, issued.serial, now_ms, issued.not_after_ms)
         log.info("board joined", extra={"board": applicant.board, "board_name": name, "token": token.id})
-        return JoinAnswer(applicant.board, issued.pem, self._document, name)
+        return JoinAnswer(applicant.board, issued.pem, self._document(), name)
 
     async def _token(self, tx: Tx, secret: str, remote: str) -> Token:
         found = await tokens.find_token(tx, secret)
@@ -160,22 +161,12 @@ async def _admit(tx: Tx, token: Token, applicant: _Applicant, now_ms: int) -> _A
 
 
 async def _known(tx: Tx, applicant: _Applicant) -> BoardRow | None:
-    try:
-        row = await boards.get_board(tx, applicant.board)
-    except Refused as error:
-        if error.code != "not-found":
-            raise
+    row = await boards.find_board(tx, applicant.board)
+    if row is None:
         return None
-    if row.id != applicant.board:
-        return None  # another board is merely called so
     if row.log_key != applicant.key.vkey:
         raise Refused(f"the id {row.id} belongs to a board with another log key", code="forbidden")
-    if row.revoked_ms is not None:
-        raise Refused(
-            f"the board {row.id} was revoked on this hub",
-            code="forbidden",
-            hint="to let this machine in again, give it new keys: remove its state directory",
-        )
+    refuse_revoked(row)
     return row
 
 

@@ -13,11 +13,9 @@ from typing import NoReturn
 
 from agent.base.broker import Address, Connect, backoff_s
 from agent.wire.errors import LinkDown
-from hub.access.keys import SignedDocument
-from hub.fleet.announcement import announce
+from hub.fleet.announcement import Announcement
 from hub.fleet.ingest import Ingest
 from hub.fleet.mosquitto import HUB_USER, Mosquitto
-from hub.store.database import Store
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +24,7 @@ BACKOFF_LOW_S = 0.2
 BACKOFF_HIGH_S = 5.0
 
 
-async def keep(
-    connect: Connect, broker: Mosquitto, store: Store, ingest: Ingest, document: SignedDocument
-) -> NoReturn:
+async def keep(connect: Connect, broker: Mosquitto, ingest: Ingest, announcement: Announcement) -> NoReturn:
     """Stay connected, ingest what boards say, and tell them the hub document when it is new."""
     address = Address(client_id=CLIENT, unix=broker.settings.socket, username=HUB_USER)
     attempt = 0
@@ -39,7 +35,7 @@ async def keep(
                 log.info("broker connected", extra={"broker": address})
                 attempt = 0
                 group.create_task(ingest.run(session), name="ingest")
-                group.create_task(announce(store, session, document), name="announce")
+                group.create_task(announcement.run(session), name="announce")
         except* LinkDown as errors:
             # The first failure is a transition; those that follow say nothing new.
             if attempt == 0:

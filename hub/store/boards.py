@@ -130,6 +130,12 @@ async def get_board(tx: AsyncConnection, id_or_name: str) -> BoardRow:
     return max(found, key=lambda board: board.id == id_or_name)
 
 
+async def find_board(tx: AsyncConnection, id: str) -> BoardRow | None:
+    """The board with this very id, revoked or not; None when it never joined."""
+    row = (await tx.execute(select(boards).where(boards.c.id == id))).one_or_none()
+    return _board(row) if row else None
+
+
 async def joined_times(tx: AsyncConnection) -> dict[str, int]:
     """When each board that may speak joined, by id; for counting the whole fleet in one go."""
     asked = select(boards.c.id, boards.c.joined_ms).where(boards.c.revoked_ms.is_(None))

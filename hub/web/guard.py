@@ -23,6 +23,7 @@ from aiohttp import web
 from agent.wire.errors import Refused
 from hub.access.login import Principal
 from hub.web.parts import parts_of
+from hub.web.peer import refuse_revoked_peer
 from hub.web.problems import Handler, wants_page
 
 COOKIE: Final = "lichen_session"
@@ -34,6 +35,7 @@ PUBLIC = frozenset(
         "/healthz",
         "/ca.pem",
         "/join",
+        "/renew",
         "/login",
         "/login/link",
         "/static/{version}/{path}",
@@ -41,7 +43,7 @@ PUBLIC = frozenset(
         "/api/v1/login",
     }
 )
-PROGRAMS = frozenset({"/join", "/api/v1/login"})
+PROGRAMS = frozenset({"/join", "/renew", "/api/v1/login"})
 """Public addresses that programs post to, who do not say where a request comes from, as browsers do.
 They send no cookie; but any site in a browser could make attempts here until an admin is locked out."""
 
@@ -74,6 +76,7 @@ async def add_headers(_request: web.Request, response: web.StreamResponse) -> No
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let a request through when it is public or somebody stands behind it."""
     check_host(request)
+    await refuse_revoked_peer(request)
     resource = request.match_info.route.resource
     address = resource.canonical if resource else ""
     bearer = _bearer(request)

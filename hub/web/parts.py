@@ -13,6 +13,7 @@ from aiohttp import web
 from hub.access.login import Access
 from hub.fleet.joining import Joining
 from hub.fleet.latest import Latest
+from hub.fleet.renewal import Renewal
 from hub.fleet.tally import Counters
 from hub.store.database import Store
 
@@ -34,6 +35,7 @@ class Parts:
     latest: Latest
     access: Access
     joining: Joining
+    renewal: Renewal
     counters: Callable[[], Counters]
     now_ms: Callable[[], int]
 

@@ -21,6 +21,7 @@ BY_CODE = {
     "invalid": 422,
     "unauthenticated": 401,
     "forbidden": 403,
+    "revoked": 403,
     "not-found": 404,
     "conflict": 409,
     "expired": 410,

@@ -63,6 +63,8 @@ def _add_pages(router: web.UrlDispatcher) -> None:
     router.add_get("/healthz", public.show_health)
     router.add_get("/ca.pem", public.show_ca)
     router.add_post("/join", public.join)
+    router.add_get("/renew", public.draw_challenge)
+    router.add_post("/renew", public.renew)
     router.add_get("/favicon.ico", _icon)
     router.add_get("/static/{version}/{path:.+}", _static)
 

@@ -45,7 +45,7 @@ class Hub:
             self.keys,
             Config(name="north"),
             lambda: self.at_ms,
-            document="the hub document",
+            document=lambda: "the hub document",
             executor=executor,
         )
 
@@ -262,8 +262,8 @@ async def test_a_revoked_board_stays_out_and_its_certificates_are_on_the_list(hu
     answer = await hub.joining.join(board.request(file))
     async with hub.store.write() as tx:
         await boards.revoke_board(tx, board.board, hub.at_ms)
-    assert "was revoked" in await hub.says_no(board.request(file))
-    assert "was revoked" in await hub.says_no(board.request(await hub.token()))
+    assert "was revoked" in await hub.says_no(board.request(file), "revoked")
+    assert "was revoked" in await hub.says_no(board.request(await hub.token()), "revoked")
     async with hub.store.read() as tx:
         serials = await certificates.revoked_serials(tx)
     found = x509.load_pem_x509_certificate(answer.certificate_pem.encode())

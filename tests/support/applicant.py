@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from agent.base import broker
 from agent.wire import note, seal
 from agent.wire.decode import decode
-from agent.wire.joining import JoinFile, JoinProof, JoinRequest
+from agent.wire.joining import JoinFile, JoinProof, JoinRequest, RenewProof, RenewRequest
 from agent.wire.messages import compose
 from agent.wire.plain import plain
 from hub.store.secrets import fingerprint
@@ -59,6 +59,12 @@ class Applicant:
         )
         return replace(request, **lies)
 
+    def renewal(self, hub: str, challenge: str, *, proven: dict[str, Any] | None = None) -> RenewRequest:
+        """A request to renew by the log key, honest but for ``proven`` about fields of the proof."""
+        honest = RenewProof(hub, challenge, public_pem(self.tls_key))
+        proof = note.sign(compose("renew", replace(honest, **(proven or {}))), self.log_key)
+        return RenewRequest(csr_pem(self.tls_key), self.board, proof)
+
 
 def public_pem(key: ec.EllipticCurvePrivateKey) -> str:
     """The public key as the openssl command prints it."""
@@ -84,13 +90,20 @@ def csr_pem(key: Any, common_name: str = "somebody") -> str:
 
 async def join(lab: Lab, body: object) -> tuple[int, dict[str, Any]]:
     """Post to /join as a board does, with the hub's own authority; returns status and JSON."""
-    context = ssl.create_default_context(cafile=lab.hub_dir / "ca" / "ca.pem")
-    url = f"https://127.0.0.1:{lab.board_port}/join"
-    data = body if isinstance(body, bytes) else json.dumps(plain(body)).encode()
+    return await ask(lab, "POST", "/join", body)
+
+
+async def ask(
+    lab: Lab, method: str, path: str, body: object = None, *, shows: ssl.SSLContext | None = None
+) -> tuple[int, dict[str, Any]]:
+    """Ask the port for boards; ``shows`` is a context with a client certificate."""
+    context = shows or ssl.create_default_context(cafile=lab.hub_dir / "ca" / "ca.pem")
+    url = f"https://127.0.0.1:{lab.board_port}{path}"
+    data = body if body is None or isinstance(body, bytes) else json.dumps(plain(body)).encode()
     headers = {"Content-Type": "application/json"}
     async with (
         aiohttp.ClientSession(headers=headers) as http,
-        http.post(url, data=data, ssl=context) as response,
+        http.request(method, url, data=data, ssl=context) as response,
     ):
         return response.status, await response.json(content_type=None)
 

@@ -37,6 +37,7 @@ from hub.fleet.authority import Authority
 from hub.fleet.ingest import Ingest
 from hub.fleet.joining import Joining
 from hub.fleet.latest import Latest
+from hub.fleet.renewal import Renewal
 from hub.fleet.rollup import Fold
 from hub.store import batches, boards, events, rollups
 from hub.store.database import Store
@@ -102,7 +103,10 @@ class WebHub:
         authority = Authority.create(directory, keys.hub, "127.0.0.1", time.time_ns() // 1_000_000)
         config = Config(name="north")
         joining = Joining(
-            store, authority, keys, config, now_ms, document="the hub document", executor=executor
+            store, authority, keys, config, now_ms, document=lambda: "the hub document", executor=executor
+        )
+        renewal = Renewal(
+            store, authority, keys, now_ms, document=lambda: "the hub document", executor=executor
         )
         access = Access(store, now_ms, executor=executor)
         parts = Parts(
@@ -114,6 +118,7 @@ class WebHub:
             latest=latest,
             access=access,
             joining=joining,
+            renewal=renewal,
             counters=Ingest(store, latest, now_ms).counters,
             now_ms=now_ms,
         )
