@@ -27,6 +27,7 @@ from hub.config import Config, Directory
 from hub.fleet import link
 from hub.fleet.announcement import Announcement
 from hub.fleet.authority import Authority
+from hub.fleet.commands import Commands
 from hub.fleet.ingest import Ingest
 from hub.fleet.joining import Joining
 from hub.fleet.latest import Latest
@@ -72,6 +73,7 @@ class App:
             document = await current_document(store, directory.keys, keys, content, now_ms())
             announcement = Announcement(store, document)
 
+            commands = Commands(store, keys, now_ms)
             latest = Latest()
             await latest.load(store)
             ingest = Ingest(store, latest, now_ms, commit_every_ms=config.commit_every_ms)
@@ -93,6 +95,7 @@ class App:
                     latest=latest,
                     access=access,
                     joining=joining,
+                    commands=commands,
                     renewal=renewal,
                     counters=ingest.counters,
                     now_ms=now_ms,
@@ -100,7 +103,7 @@ class App:
             )
             async with serve(application, config, authority.server_context()), asyncio.TaskGroup() as group:
                 group.create_task(broker.run(), name="broker")
-                group.create_task(link.keep(connect, broker, ingest, announcement), name="link")
+                group.create_task(link.keep(connect, broker, ingest, commands, announcement), name="link")
                 _calm_collector()
                 process.ready(f"page at {config.page_url}, boards at {config.board_url}")
                 log.info("hub started", extra={"hub": keys.hub, "page": config.page_url})

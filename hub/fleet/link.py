@@ -14,6 +14,7 @@ from typing import NoReturn
 from agent.base.broker import Address, Connect, backoff_s
 from agent.wire.errors import LinkDown
 from hub.fleet.announcement import Announcement
+from hub.fleet.commands import Commands
 from hub.fleet.ingest import Ingest
 from hub.fleet.mosquitto import HUB_USER, Mosquitto
 
@@ -24,8 +25,10 @@ BACKOFF_LOW_S = 0.2
 BACKOFF_HIGH_S = 5.0
 
 
-async def keep(connect: Connect, broker: Mosquitto, ingest: Ingest, announcement: Announcement) -> NoReturn:
-    """Stay connected, ingest what boards say, and tell them the hub document when it is new."""
+async def keep(
+    connect: Connect, broker: Mosquitto, ingest: Ingest, commands: Commands, announcement: Announcement
+) -> NoReturn:
+    """Stay connected, ingest what boards say, and tell them what the hub has to say."""
     address = Address(client_id=CLIENT, unix=broker.settings.socket, username=HUB_USER)
     attempt = 0
     while True:
@@ -35,6 +38,7 @@ async def keep(connect: Connect, broker: Mosquitto, ingest: Ingest, announcement
                 log.info("broker connected", extra={"broker": address})
                 attempt = 0
                 group.create_task(ingest.run(session), name="ingest")
+                group.create_task(commands.run(session), name="commands")
                 group.create_task(announcement.run(session), name="announce")
         except* LinkDown as errors:
             # The first failure is a transition; those that follow say nothing new.

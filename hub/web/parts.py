@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from hub.access.login import Access
+from hub.fleet.commands import Commands
 from hub.fleet.joining import Joining
 from hub.fleet.latest import Latest
 from hub.fleet.renewal import Renewal
@@ -35,6 +36,7 @@ class Parts:
     latest: Latest
     access: Access
     joining: Joining
+    commands: Commands
     renewal: Renewal
     counters: Callable[[], Counters]
     now_ms: Callable[[], int]

@@ -34,6 +34,7 @@ from hub.access.keys import Keyring
 from hub.access.login import Access
 from hub.config import Config
 from hub.fleet.authority import Authority
+from hub.fleet.commands import Commands
 from hub.fleet.ingest import Ingest
 from hub.fleet.joining import Joining
 from hub.fleet.latest import Latest
@@ -118,6 +119,7 @@ class WebHub:
             latest=latest,
             access=access,
             joining=joining,
+            commands=Commands(store, keys, now_ms),
             renewal=renewal,
             counters=Ingest(store, latest, now_ms).counters,
             now_ms=now_ms,

@@ -1,0 +1,196 @@
+"""What the hub tells boards to do, and what time it is: signed, for one session, soon stale.
+
+Owns the commands under way and who waits for their replies; the boards whose pages are open,
+which are told to report live; and the hub's clock, which each board is told when it is born.
+`hub.fleet.link` runs it on each connection to the broker, ingest tells it of births and replies.
+It keeps nothing: a command that is lost fails for whoever waits, a board that still does not know
+the time says so in its next about and is told again.
+
+    reply = await commands.send(board, "ping")      # Refused: it is offline; LinkDown: no answer
+    with commands.watching(board):                  # its page is open: it reports every 2 s
+        ...
+
+A command names the nonce of the session that it is for, so one that waited in a queue does
+nothing later; the broker drops it after its expiry.  Nothing here is retained, ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from agent.base.broker import Message, Session
+from agent.wire import note, topics
+from agent.wire.errors import LinkDown, Refused
+from agent.wire.messages import Command, HubTime, Live, Reply, compose
+from agent.wire.plain import plain
+from hub.access.keys import Keyring
+from hub.store import boards
+from hub.store.boards import Standing
+from hub.store.database import Store
+
+TIMEOUT_S = 10.0
+LIVE = Live(for_s=60, every_s=2)
+LIVE_AGAIN_S = 45.0
+"""Soon enough that a board which hears it never falls back in between."""
+TIME_EXPIRY_S = 60
+MOST_WAITING = 256
+"""Commands under way at once; more is no operator but a loop."""
+
+
+class Commands:
+    """The commands of one hub.  Belongs to one event loop; runs on one session at a time.
+
+    ``keys`` may be replaced when they were rotated: what is signed next is signed with the new ones.
+    """
+
+    def __init__(self, store: Store, keys: Keyring, now_ms: Callable[[], int]) -> None:
+        self.keys = keys
+        self._store = store
+        self._now_ms = now_ms
+        self._session: Session | None = None
+        self._waiting: dict[tuple[str, str], asyncio.Future[Reply]] = {}
+        self._watched: Counter[str] = Counter()
+        self._live_at_s: dict[str, float] = {}  # of each board that is watched: when to tell it next
+        self._born: dict[str, str] = {}  # boards that are to be told the time, with their nonce
+        self._bell = asyncio.Event()
+
+    # --- who asks ----------------------------------------------------------------------------------
+
+    async def send(
+        self, board: str, name: str, args: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S
+    ) -> Reply:
+        """Tell a board (by id) to do something, and wait for what became of it.
+
+        Raises Refused (code "offline" when the board is not there, "not-found" when it never was,
+        "too-many"), and LinkDown when no reply has come in time: it may have been done all the same.
+        """
+        standing = await self._standing(board)
+        if standing.presence != "online":
+            raise Refused(
+                f"board {board} is offline, so it cannot do {name!r} now",
+                code="offline",
+                hint="commands are not kept for later; try again when it is back",
+            )
+        if len(self._waiting) >= MOST_WAITING:
+            raise Refused(f"{MOST_WAITING} commands are under way already", code="too-many")
+        id = secrets.token_urlsafe(16)
+        waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[board, id] = waiting
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._tell(board, standing.nonce, name, args or {}, id, expiry_s=math.ceil(timeout_s))
+                return await waiting
+        except TimeoutError:
+            raise LinkDown(
+                f"board {board} has not answered {name!r} within {timeout_s:g} s",
+                code="no-answer",
+                hint="its connection may have just broken, or its agent knows no such command",
+            ) from None
+        finally:
+            del self._waiting[board, id]
+
+    @contextmanager
+    def watching(self, board: str) -> Iterator[None]:
+        """Somebody looks at this board (an id) while the block runs: it is told to report live."""
+        self._watched[board] += 1
+        self._live_at_s.setdefault(board, -math.inf)
+        self._bell.set()
+        try:
+            yield
+        finally:
+            self._watched[board] -= 1
+            if not self._watched[board]:  # it falls back by itself, within the minute
+                del self._watched[board], self._live_at_s[board]
+
+    # --- what ingest tells -------------------------------------------------------------------------
+
+    def born(self, board: str, nonce: str) -> None:
+        """A session of a board has begun."""
+        if board in self._live_at_s:
+            self._live_at_s[board] = -math.inf
+        self.lost_time(board, nonce)
+
+    def lost_time(self, board: str, nonce: str) -> None:
+        """A board, in the session with this nonce, is to be told the time."""
+        self._born[board] = nonce
+        self._bell.set()
+
+    def replied(self, board: str, reply: Reply) -> None:
+        """A reply has come on a topic of ``board``, which the broker lets only that board write on."""
+        waiting = self._waiting.get((board, reply.id))
+        # One that nobody waits for is late, or made up; "running" is a sign of life, not an answer.
+        if waiting is not None and not waiting.done() and reply.status != "running":
+            waiting.set_result(reply)
+
+    # --- the connection ----------------------------------------------------------------------------
+
+    async def run(self, session: Session) -> NoReturn:
+        """Tell boards what there is to tell them until the link ends.  Raises LinkDown."""
+        self._session = session
+        try:
+            while True:
+                await self._wait()
+                self._bell.clear()
+                await self._tell_times(session)
+                await self._tell_live()
+        finally:
+            self._session = None
+
+    async def _wait(self) -> None:
+        """Until somebody is to be told something."""
+        due_s = min(self._live_at_s.values(), default=math.inf)
+        left_s = None if due_s == math.inf else max(due_s - _clock_s(), 0)
+        try:
+            async with asyncio.timeout(left_s):
+                await self._bell.wait()
+        except TimeoutError:
+            pass
+
+    async def _tell_times(self, session: Session) -> None:
+        while self._born:
+            board, nonce = self._born.popitem()
+            signed = note.sign(compose("time", HubTime(board, nonce, self._now_ms())), self.keys.time)
+            told = Message(topics.down(board, "time"), signed.encode(), qos=1, expiry_s=TIME_EXPIRY_S)
+            await session.publish(told)
+
+    async def _tell_live(self) -> None:
+        due = [board for board, at_s in self._live_at_s.items() if at_s <= _clock_s()]
+        for board in due:
+            if board in self._live_at_s:  # somebody may have looked away meanwhile
+                self._live_at_s[board] = _clock_s() + LIVE_AGAIN_S
+        for board, standing in (await self._standings(due)).items():
+            if standing.presence == "online" and not standing.revoked:
+                id = secrets.token_urlsafe(16)
+                await self._tell(board, standing.nonce, "live", plain(LIVE), id, expiry_s=LIVE.for_s)
+
+    async def _tell(
+        self, board: str, nonce: str, name: str, args: Mapping[str, Any], id: str, *, expiry_s: int
+    ) -> None:
+        if self._session is None:
+            raise LinkDown("the hub is not connected to its broker", hint="it tries again by itself")
+        command = Command(id, board, nonce, name, self._now_ms(), dict(args))
+        signed = note.sign(compose("command", command), self.keys.command)
+        sent = Message(topics.down(board, "command"), signed.encode(), qos=1, expiry_s=expiry_s)
+        await self._session.publish(sent)
+
+    async def _standing(self, board: str) -> Standing:
+        standing = (await self._standings([board])).get(board)
+        if standing is None or standing.revoked:
+            raise Refused(f"there is no board {board[:64]!r} that may be told anything", code="not-found")
+        return standing
+
+    async def _standings(self, ids: Iterable[str]) -> dict[str, Standing]:
+        if not (wanted := set(ids)):
+            return {}
+        async with self._store.read() as tx:
+            return await boards.standings(tx, wanted)
+
+
+def _clock_s() -> float:
+    return asyncio.get_running_loop().time()
