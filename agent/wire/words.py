@@ -17,24 +17,52 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 NONE = "–"
 SPACE = "\u00a0"
-UNITS = {
-    "Cel": "°C",
-    "[degF]": "°F",
-    "K": "K",
-    "1": "",
-    "{count}": "",
-    "Ohm": "Ω",
-    "uV": "µV",
-    "um": "µm",
-    "ug/m3": "µg/m³",
-    "[ppm]": "ppm",
-    "deg": "°",
-    "m/s2": "m/s²",
-}
-"""How a UCUM code is written where it is not written as itself."""
+UNITS: Mapping[str, str] = MappingProxyType(
+    {
+        # counts and shares
+        "": "", "1": "", "{count}": "", "%": "%", "[ppm]": "ppm", "[ppb]": "ppb", "dB": "dB", "[pH]": "pH",
+        # temperature, pressure, air
+        "Cel": "°C", "[degF]": "°F", "K": "K",
+        "Pa": "Pa", "hPa": "hPa", "kPa": "kPa", "bar": "bar", "mbar": "mbar", "[psi]": "psi",
+        "g/m3": "g/m³", "mg/m3": "mg/m³", "ug/m3": "µg/m³", "mg/L": "mg/L",
+        # electricity
+        "V": "V", "mV": "mV", "uV": "µV", "kV": "kV", "A": "A", "mA": "mA", "uA": "µA",
+        "W": "W", "mW": "mW", "kW": "kW", "V.A": "VA", "W.h": "Wh", "kW.h": "kWh", "A.h": "Ah", "mA.h": "mAh",
+        "Ohm": "Ω", "kOhm": "kΩ", "F": "F", "uF": "µF", "nF": "nF", "pF": "pF",
+        "S/m": "S/m", "uS/cm": "µS/cm", "mS/cm": "mS/cm", "G": "G", "T": "T", "uT": "µT",
+        # light and radiation
+        "lx": "lx", "lm": "lm", "cd": "cd", "W/m2": "W/m²", "Bq": "Bq", "Bq/m3": "Bq/m³", "uSv/h": "µSv/h",
+        # length, mass, volume, force, energy
+        "m": "m", "km": "km", "cm": "cm", "mm": "mm", "um": "µm", "[in_i]": "in", "[ft_i]": "ft",
+        "g": "g", "kg": "kg", "mg": "mg", "t": "t", "[lb_av]": "lb",
+        "m3": "m³", "L": "L", "mL": "mL", "[gal_us]": "gal", "N": "N", "J": "J", "kJ": "kJ",
+        # flow, movement, direction
+        "m3/h": "m³/h", "m3/s": "m³/s", "L/h": "L/h", "L/min": "L/min", "L/s": "L/s",
+        "m/s": "m/s", "km/h": "km/h", "mm/h": "mm/h", "[kn_i]": "kn", "[mi_i]/h": "mph", "m/s2": "m/s²",
+        "deg": "°", "deg/s": "°/s", "rad": "rad", "rad/s": "rad/s",
+        # time and rates
+        "s": "s", "ms": "ms", "us": "µs", "min": "min", "h": "h", "d": "d",
+        "Hz": "Hz", "kHz": "kHz", "MHz": "MHz", "/s": "/s", "/min": "/min", "/h": "/h",
+        # data
+        "By": "B", "By/s": "B/s", "bit": "bit", "bit/s": "bit/s",
+    }
+)  # fmt: skip
+"""The units that a configuration may name, by their UCUM codes, and how each is written.  A value
+from elsewhere may have another; then the code is shown as it is."""
+_ALSO: Mapping[str, str] = MappingProxyType(
+    {
+        "c": "Cel", "celsius": "Cel", "degc": "Cel", "fahrenheit": "[degF]", "degf": "[degF]", "kelvin": "K",
+        "percent": "%", "volt": "V", "ampere": "A", "amp": "A", "watt": "W", "ohms": "Ohm", "hertz": "Hz",
+        "rpm": "/min", "lux": "lx", "bytes": "By", "kb": "By", "mb": "By", "gb": "By",
+        "bps": "bit/s", "litre": "L", "liter": "L", "meter": "m", "metre": "m", "seconds": "s", "sec": "s",
+        "gauss": "G", "degrees": "deg", "m^3": "m3", "m/s^2": "m/s2",
+    }
+)  # fmt: skip
+"""What people call some of them, in small letters."""
 HUGE = 1e15
 """From here on decimals say nothing, and JavaScript would not write them either."""
 PREFIXES = ("", "k", "M", "G", "T", "P")
@@ -51,6 +79,19 @@ def fixed(number: float, digits: int) -> str:
         return f"{number:.2e}"
     text = str(Decimal(number).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
     return text.removeprefix("-") if float(text) == 0 else text
+
+
+def unit_meant(text: str) -> str:
+    """The code of the unit that somebody probably meant by ``text``; empty when none is near.
+
+    >>> unit_meant("°C"), unit_meant("rpm"), unit_meant("kwh"), unit_meant("celsius"), unit_meant("furlong")
+    ('Cel', '/min', 'kW.h', 'Cel', '')
+    """
+    from agent.wire.decode import nearest  # only for an error
+
+    spelled = {written.casefold(): code for code, written in reversed(UNITS.items()) if written}
+    spelled |= {code.casefold(): code for code in reversed(UNITS) if code} | _ALSO
+    return spelled.get(text.casefold().strip()) or spelled.get(nearest(text.casefold(), spelled), "")
 
 
 def number(value: float) -> str:

@@ -25,6 +25,11 @@ def test_figures_read_as_the_vectors_say(vector: dict[str, Any]) -> None:
     assert getattr(words, vector["fn"])(*vector["args"]).replace(words.SPACE, " ") == vector["text"]
 
 
+def test_each_unit_has_a_vector_by_which_the_browser_is_held() -> None:
+    shown = {vector["args"][1] for vector in FORMAT if vector["fn"] == "value"}
+    assert words.UNITS.keys() <= shown
+
+
 @pytest.mark.parametrize("vector", STATE["judge"], ids=lambda vector: vector["sentence"])
 def test_states_are_judged_as_the_vectors_say(vector: dict[str, Any]) -> None:
     judgement = state.judge(Seen(**vector["seen"]), vector["now_ms"])
