@@ -95,6 +95,11 @@ class Commands:
         finally:
             del self._waiting[board, id]
 
+    @property
+    def watched(self) -> frozenset[str]:
+        """The boards (ids) that somebody looks at."""
+        return frozenset(self._watched)
+
     @contextmanager
     def watching(self, board: str) -> Iterator[None]:
         """Somebody looks at this board (an id) while the block runs: it is told to report live."""

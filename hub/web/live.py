@@ -6,7 +6,7 @@ the hub stops.  `hub.fleet.latest` merges what a slow browser misses.
 
     event: hub      data: {"now_ms":1700000000000,"counts":{"boards":3,...}}     first, and when it changes
     event: board    data: {"board":"k3yd...","heard_ms":...,"presence":"online","every_ms":60000,
-                           "problem":"","values":{"room":[21.5,1700000000000]}}
+                           "problem":"","waiting":0,"values":{"room":[21.5,1700000000000]}}
     : still here    every 15 s
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -41,13 +41,17 @@ HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class BoardChange:
-    """``event: board``: what is new about a board; ``values``: sensor to (value, time in ms)."""
+    """``event: board``: what is new about a board; ``values``: sensor to (value, time in ms).
+
+    ``waiting``: readings that it still holds; null when it has not said.
+    """
 
     board: str
     heard_ms: int | None
     presence: str
     every_ms: int
     problem: str
+    waiting: int | None
     values: dict[str, tuple[float | None, int]]
 
 
@@ -70,12 +74,17 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a stream tells of.  ``still_holds`` raises Refused once the login behind it has ended."""
+    """What a stream tells of.
+
+    ``still_holds`` raises Refused once the login behind it has ended.  ``watching`` is entered
+    while somebody looks at one board, which then reports every few seconds.
+    """
 
     latest: Latest
     census: Census
     now_ms: Callable[[], int]
     still_holds: Callable[[], Awaitable[object]]
+    watching: Callable[[str], AbstractContextManager[None]]
 
 
 class Streams:
@@ -123,7 +132,8 @@ async def stream(
     response = web.StreamResponse(headers=HEADERS)
     writer = _Writer(response, wanted, source)
     only = next(iter(wanted.boards)) if len(wanted.boards) == 1 else None
-    with source.latest.watch(only) as changes:
+    looking = source.watching(only) if only and not wanted.counts else nullcontext()
+    with source.latest.watch(only) as changes, looking:
         try:
             await response.prepare(request)
             await writer.begin()
@@ -194,7 +204,15 @@ class _Writer:
         }
         await self._write(
             "board",
-            BoardChange(board, known.heard_ms, known.presence, known.every_ms, problem_of(known), values),
+            BoardChange(
+                board,
+                known.heard_ms,
+                known.presence,
+                known.every_ms,
+                problem_of(known),
+                known.waiting,
+                values,
+            ),
         )
 
     async def _write(self, event: str, data: object) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -61,6 +64,12 @@ async def _history(hub: WebHub, name: str) -> None:
             for at in [now - minute * MINUTE_MS]
         ],
     )
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.05)
 
 
 async def values(page: Page, selector: str) -> list[str]:
@@ -153,6 +162,41 @@ async def test_a_cut_stream_is_said_and_mended(hub: WebHub, visit: Any) -> None:
     await hub.report("pump-06", {"capacity.cpu": 22.0})
     await expect(notice).to_be_hidden()
     await expect(big).to_have_text("22%")
+
+
+async def test_a_page_that_is_open_has_its_board_report_live(hub: WebHub, visit: Any) -> None:
+    page = await visit("/boards/pump-07")
+    await expect(page.locator(".standing")).to_contain_text("fine")
+    await eventually(lambda: hub.parts.commands.watched == {hub.id("pump-07")})
+    await page.goto(hub.url + "/")
+    await eventually(lambda: not hub.parts.commands.watched)
+
+
+async def test_a_backlog_shows_while_it_comes_in(hub: WebHub, visit: Any) -> None:
+    page = await visit("/boards/pump-08")
+    waiting = page.locator("[data-waiting]")
+    await expect(waiting).to_be_hidden()
+    hub.latest.holds(hub.id("pump-08"), 3400)
+    await hub.report("pump-08", {"capacity.cpu": 18.0})
+    await expect(waiting).to_have_text("· 3400 older readings still to come")
+    hub.latest.holds(hub.id("pump-08"), 0)
+    await hub.report("pump-08", {"capacity.cpu": 18.0})
+    await expect(waiting).to_be_hidden()
+
+
+async def test_a_problem_that_is_over_is_history(hub: WebHub, visit: Any) -> None:
+    hot = Problem("over-temperature", "The processor is at 86 °C", "Give it air", "warn", hub.now_ms, 3)
+    about = hub.about("pump-09")
+    await hub.describe("pump-09", replace(about, problems=(hot,)))
+    page = await visit("/boards/pump-09")
+    problems = page.get_by_role("region", name="Problems")
+    await expect(problems).to_contain_text("The processor is at 86 °C. Give it air. Needs you since")
+    await expect(problems).to_contain_text(", 3 times")
+    await hub.describe("pump-09", about)
+    await page.reload()
+    await expect(page.locator(".problem")).to_have_count(0)
+    await page.get_by_text("1 earlier problem, over now").click()
+    await expect(problems).to_contain_text("The processor is at 86 °C. For")
 
 
 # --- finding and changing ----------------------------------------------------------------------

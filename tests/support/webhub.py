@@ -39,8 +39,9 @@ from hub.fleet.ingest import Ingest
 from hub.fleet.joining import Joining
 from hub.fleet.latest import Latest
 from hub.fleet.renewal import Renewal
+from hub.fleet.revocation import Revocation
 from hub.fleet.rollup import Fold
-from hub.store import batches, boards, events, rollups
+from hub.store import batches, boards, events, problems, rollups
 from hub.store.database import Store
 from hub.web.parts import Parts
 from hub.web.server import build
@@ -76,6 +77,7 @@ class WebHub:
         self.runner: web.AppRunner | None = None
         self._ids: dict[str, str] = {}
         self._seq: dict[str, int] = {}
+        self._abouts: dict[str, About] = {}
 
     @classmethod
     @asynccontextmanager
@@ -121,6 +123,9 @@ class WebHub:
             joining=joining,
             commands=Commands(store, keys, now_ms),
             renewal=renewal,
+            revocation=Revocation(
+                store, authority, latest, now_ms, deny=lambda boards: None, executor=executor
+            ),
             counters=Ingest(store, latest, now_ms).counters,
             now_ms=now_ms,
         )
@@ -176,7 +181,7 @@ class WebHub:
             await events.add_event(tx, at_ms=joined_ms, kind="joined", text="joined with token 1", board=id)
         if not heard:
             return id
-        about = About(
+        about = self._abouts[name] = About(
             board=id, version="0.1.0", log_key="log", seal_key="seal", boot=BOOT,
             started_ms=joined_ms + 4_000, hostname=name[:40], model=model,
             system="Debian GNU/Linux 12 (bookworm)", kernel="6.6.51+rpt-rpi-v8", arch="aarch64", cpus=4,
@@ -187,10 +192,15 @@ class WebHub:
         self.latest.presence(id, "online", self.now_ms)
         return id
 
+    def about(self, name: str) -> About:
+        """What a board said of itself when it was added."""
+        return self._abouts[name]
+
     async def describe(self, name: str, about: About) -> None:
         """A board says what it is."""
         async with self.store.write() as tx:
             await boards.save_abouts(tx, {self.id(name): about}, self.now_ms)
+            await problems.settle(tx, self.id(name), "board", about.problems, self.now_ms)
         self.latest.about(self.id(name), about, self.now_ms)
 
     async def report(

@@ -59,9 +59,10 @@ async def show_document(call: Call) -> web.Response:
 async def follow_live(call: Call, query: LiveQuery) -> web.StreamResponse:
     """Follow what changes, as server-sent events.
 
-    `event: board` has board, heard_ms, presence, every_ms, problem (a sentence, or empty) and
-    values: sensor to [value, time in ms]. `event: hub` has now_ms and, when asked for, counts.
-    Each connection begins with the full state, so nothing has to be remembered between two.
+    `event: board` has board, heard_ms, presence, every_ms, problem (a sentence, or empty), waiting
+    (readings that the board still holds, or null) and values: sensor to [value, time in ms].
+    `event: hub` has now_ms and, when asked for, counts. Each connection begins with the full
+    state, so nothing has to be remembered between two.
     """
     ids = frozenset([await _board_id(call, name) for name in query.board])
     wanted = live.Wanted(ids, frozenset(query.sensor), bool(query.counts))
@@ -71,6 +72,7 @@ async def follow_live(call: Call, query: LiveQuery) -> web.StreamResponse:
         census=call.request.config_dict[CENSUS],
         now_ms=call.parts.now_ms,
         still_holds=lambda: identify(call.request),
+        watching=call.parts.commands.watching,
     )
     with call.request.config_dict[STREAMS].hold(call.principal.id) as closing:
         return await live.stream(call.request, wanted, source, closing)

@@ -10,8 +10,9 @@ from aiohttp import web
 
 from agent.wire import words
 from agent.wire.errors import Refused
-from hub.store import boards, events, readings
+from hub.store import boards, events, problems, readings
 from hub.store.boards import BoardRow, SensorRow
+from hub.store.problems import ProblemRow
 from hub.web.api.boards import relabel, rename
 from hub.web.board import about_of, board_of, known_of, problem_of
 from hub.web.guard import PRINCIPAL
@@ -24,6 +25,8 @@ from hub.web.parts import parts_of
 from hub.web.problems import status_of
 
 EVENTS = 20
+PAST_PROBLEMS = 20
+SEVERITIES = ("fail", "warn", "notice")
 MOST_CHOSEN = 6
 DEFAULT_CHOSEN = 4
 OUTLINE_POINTS = 60
@@ -82,6 +85,8 @@ async def _page(
         outline = await readings.read_outline(tx, row.id, hour_ms, now_ms, OUTLINE_POINTS)
         found = await readings.read_ranges(tx, row.id, chosen, span.from_ms, span.to_ms, SUMMARY_POINTS)
         gaps = await readings.list_gaps(tx, row.id, span.from_ms, span.to_ms)
+        wrong = await problems.list_problems(tx, board=row.id)
+        past = await problems.list_problems(tx, board=row.id, open=False, limit=PAST_PROBLEMS)
         happened = await events.list_events(tx, board=row.id, limit=EVENTS)
     known = known_of(parts.latest, row.id)
     about = about_of(row)
@@ -95,7 +100,9 @@ async def _page(
             "problem": problem_of(known),
             "label_texts": words.labels(row.labels),
             "about": about,
-            "problems": about.problems if about else (),
+            "problems": sorted(wrong, key=_urgency),
+            "past": past,
+            "waiting": known.waiting or 0,
             "values": shown_values(known, sensors, about, outline, (hour_ms, now_ms)),
             "chosen": chosen,
             "span": span,
@@ -114,6 +121,11 @@ async def _page(
         },
         status=status_of(error) if error else 200,
     )
+
+
+def _urgency(problem: ProblemRow) -> tuple[int, int]:
+    """What is broken first, and of the same severity what began last."""
+    return SEVERITIES.index(problem.severity), -problem.since_ms
 
 
 def choose(sensors: list[SensorRow], asked: list[str]) -> list[str]:

@@ -60,7 +60,7 @@ def _queue(about: About, waiting: int | None) -> str:
 def _traffic(traffic: Traffic) -> str:
     """Bytes of a day, which is the board's idea of one.
 
-    >>> _traffic(Traffic(day=20_779, sent=420_000, received=80_000, before=1_200_000)).replace(words.SPACE, " ")
+    >>> words.plain(_traffic(Traffic(day=20_779, sent=420_000, received=80_000, before=1_200_000)))
     '500 kB on 2026-11-22 (420 kB sent); 1.20 MB the day before'
     """
     if not traffic.day:

@@ -119,6 +119,11 @@ function boardChanged(change) {
     for (const time of board.querySelectorAll("[data-board-age]")) {
       if (change.heard_ms !== null) setTime(time, change.heard_ms);
     }
+    const waiting = board.querySelector("[data-waiting]");
+    if (waiting) {
+      waiting.hidden = !change.waiting;
+      waiting.querySelector("[data-waiting-count]").textContent = change.waiting ?? 0;
+    }
     for (const figure of board.querySelectorAll(".figure")) {
       const found = change.values[figure.dataset.sensor];
       if (found) setFigure(figure, ...found);
