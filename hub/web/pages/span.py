@@ -17,7 +17,7 @@ LENGTHS_MS = {
     "1m": 30 * DAY_MS,
     "1y": 365 * DAY_MS,
 }
-RANGES = (("1h", "1 h"), ("6h", "6 h"), ("1d", "1 d"), ("1w", "1 w"), ("1m", "1 month"), ("1y", "1 year"))
+RANGES = (("1h", "1 h"), ("6h", "6 h"), ("1d", "1 d"), ("1w", "1 w"), ("1m", "1 mo"), ("1y", "1 y"))
 LATEST_MS = 2**53
 LEAST_MS = 5 * 60_000
 """What a chart of a board that has only just joined shows at least."""

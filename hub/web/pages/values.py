@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from agent.wire import words
 from agent.wire.messages import About
@@ -11,7 +12,7 @@ from hub.fleet.latest import BoardLatest
 from hub.store.boards import SensorRow
 from hub.store.readings import Series
 from hub.web.board import CAPACITY, label_of, measured_ms
-from hub.web.state import is_stale
+from hub.web.state import MISSED, is_stale
 
 WIDTH, HEIGHT = 120, 24
 """The drawing area of a sparkline, as in its viewBox; a margin of 2 keeps the line inside."""
@@ -143,8 +144,12 @@ def summary_of(sensor: SensorRow, series: Series) -> Summary:
 def spark(course: Sequence[tuple[int, float]], from_ms: int, to_ms: int) -> str:
     """(time, value) as an SVG path within WIDTH by HEIGHT; empty with fewer than two points.
 
+    The line breaks where points are missing, which is where they are much further apart than elsewhere.
+
     >>> spark([(0, 1.0), (50, 3.0), (100, 2.0)], 0, 100)
     'M0 22L60 2L120 12'
+    >>> spark([(0, 1.0), (10, 3.0), (20, 2.0), (90, 2.0), (100, 2.0)], 0, 100)
+    'M0 22L12 2L24 12M108 12L120 12'
     """
     if len(course) < 2:
         return ""
@@ -153,8 +158,12 @@ def spark(course: Sequence[tuple[int, float]], from_ms: int, to_ms: int) -> str:
     spread = max(high - low, max(abs(high), abs(low)) * 0.04) or 1
     low -= (spread - (high - low)) / 2
     per_ms, per_unit = WIDTH / (to_ms - from_ms), (HEIGHT - 4) / spread
-    points = (
-        f"{round((at_ms - from_ms) * per_ms, 1):g} {round(HEIGHT - 2 - (value - low) * per_unit, 1):g}"
-        for at_ms, value in course
+    times = [at_ms for at_ms, _ in course]
+    steps = [after - before for before, after in pairwise(times)]
+    limit = MISSED * sorted(steps)[len(steps) // 2]
+    strokes = ["M", *("M" if step > limit else "L" for step in steps)]
+    return "".join(
+        f"{stroke}{round((at_ms - from_ms) * per_ms, 1):g}"
+        f" {round(HEIGHT - 2 - (value - low) * per_unit, 1):g}"
+        for stroke, (at_ms, value) in zip(strokes, course, strict=True)
     )
-    return "M" + "L".join(points)
