@@ -33,7 +33,7 @@ from hub.fleet.joining import Joining
 from hub.fleet.latest import Latest
 from hub.fleet.mosquitto import Mosquitto, Settings
 from hub.fleet.renewal import Renewal
-from hub.store.certificates import revoked_boards
+from hub.fleet.revocation import Revocation
 from hub.store.database import Store
 from hub.web.parts import Parts
 from hub.web.server import build
@@ -78,7 +78,9 @@ class App:
             await latest.load(store)
             ingest = Ingest(store, latest, now_ms, commit_every_ms=config.commit_every_ms)
             await ingest.recover()
-            broker = await _broker(directory, config, authority, store)
+            broker = Mosquitto(_broker(directory, config, authority))
+            revocation = Revocation(store, authority, latest, now_ms, deny=broker.deny, executor=executor)
+            await revocation.enforce()
 
             access = Access(store, now_ms, executor=executor)
             joining = Joining(
@@ -97,13 +99,16 @@ class App:
                     joining=joining,
                     commands=commands,
                     renewal=renewal,
+                    revocation=revocation,
                     counters=ingest.counters,
                     now_ms=now_ms,
                 )
             )
             async with serve(application, config, authority.server_context()), asyncio.TaskGroup() as group:
                 group.create_task(broker.run(), name="broker")
-                group.create_task(link.keep(connect, broker, ingest, commands, announcement), name="link")
+                group.create_task(
+                    link.keep(connect, broker, ingest, commands, announcement, revocation), name="link"
+                )
                 _calm_collector()
                 process.ready(f"page at {config.page_url}, boards at {config.board_url}")
                 log.info("hub started", extra={"hub": keys.hub, "page": config.page_url})
@@ -127,9 +132,9 @@ def _calm_collector() -> None:
     gc.set_threshold(20_000, 10, 20)
 
 
-async def _broker(directory: Directory, config: Config, authority: Authority, store: Store) -> Mosquitto:
-    """The broker with the addresses of the configuration, closed to revoked boards."""
-    settings = Settings(
+def _broker(directory: Directory, config: Config, authority: Authority) -> Settings:
+    """The broker's files, and the addresses of the configuration."""
+    return Settings(
         dir=directory.broker,
         listen=config.listen,
         port=config.mqtt_port,
@@ -138,8 +143,6 @@ async def _broker(directory: Directory, config: Config, authority: Authority, st
         key=authority.server_key,
         crl=authority.revocation_list,
     )
-    async with store.read() as tx:
-        return Mosquitto(settings, deny=await revoked_boards(tx))
 
 
 def now_ms() -> int:

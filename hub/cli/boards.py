@@ -133,6 +133,23 @@ async def rename(hub: Hub, board: str, name: str, as_json: bool) -> None:
 
 @board.command()
 @click.argument("board")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@asks_hub
+async def revoke(hub: Hub, board: str, yes: bool, as_json: bool) -> None:
+    """Put BOARD out for good: its keys are never taken again.
+
+    Its connection ends within two seconds. What it has measured stays.
+    """
+    if not yes:
+        row = await hub.call("GET", f"/boards/{quote(board, safe='')}")
+        click.confirm(f"Revoke {row['name']} ({row['id']}) for good?", abort=True, err=True)
+    row = await hub.call("POST", f"/boards/{quote(board, safe='')}/revoke")
+    print_json(row) if as_json else click.echo(f"{row['name']} ({row['id']}) is revoked.")
+
+
+@board.command()
+@click.argument("board")
 @click.argument("changes", nargs=-1, required=True)
 @json_option
 @asks_hub

@@ -1,8 +1,8 @@
 """The hub's certificate authority: the folder ``ca/`` and what it signs.
 
-Owns ca.pem, ca.key, server.pem, server.key and crl.pem.  `lichen-hub init` creates it, the hub
-opens it, `hub.fleet.joining` lets it sign for boards; the broker and the web server read the
-files.  It decides nothing about who may have a certificate.
+Owns ca.pem, ca.key, server.pem, server.key, crl.pem, and what describes the last two.  `lichen-hub
+init` creates it, the hub opens it, `hub.fleet.joining` and `renewal` let it sign for boards; the
+broker and the web server read the files.  It decides nothing about who may have a certificate.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Authority:
         write_file(folder / "ca.key", issuer.key_pem)
         write_file(folder / "ca.pem", issuer.certificate_pem)
         authority = cls(folder, issuer.certificate_pem.decode())
-        authority.revoke((), now_ms)
+        authority.ensure_revoked((), now_ms)
         authority.ensure_server(host, now_ms)
         return authority
 
@@ -126,6 +126,18 @@ class Authority:
         from hub.fleet import certificates
 
         return certificates.board_certificate(self._issuer(), board, csr_pem, now_ms + BOARD_MS)
+
+    def ensure_revoked(self, serials: Iterable[str], now_ms: int) -> bool:
+        """Have a revocation list of exactly these serial numbers (hexadecimal); True when it is a new one."""
+        listed = self.folder / "crl.serials"
+        wanted = "".join(f"{serial}\n" for serial in sorted(serials))
+        if self.revocation_list.exists() and listed.exists() and listed.read_text("ascii") == wanted:
+            return False
+        # As with the server certificate: the description goes first and comes back last.
+        listed.unlink(missing_ok=True)
+        self.revoke(wanted.split(), now_ms)
+        write_file(listed, wanted.encode())
+        return True
 
     def revoke(self, serials: Iterable[str], now_ms: int) -> None:
         """Write crl.pem: all serial numbers (hexadecimal) that are no longer good."""

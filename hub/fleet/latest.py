@@ -125,9 +125,10 @@ class Latest:
         self._heard(board, at_ms)
 
     def forget(self, board: str) -> None:
-        """Drop a board that was revoked or removed."""
-        self.boards.pop(board, None)
-        self._unsaved.discard(board)
+        """Drop a board that was revoked; watchers hear that it is offline, and nothing of it."""
+        if self.boards.pop(board, None) is not None:
+            self._unsaved.discard(board)
+            self._tell(board)
 
     def take_unsaved(self) -> list[Saved]:
         """The boards that changed since the last call, as the store keeps them."""
@@ -166,9 +167,11 @@ class Latest:
             if not watcher.pending:
                 watcher.bell.clear()
             known = self.boards.get(board)
-            if known is not None:
-                values = {name: (known.values[name].value, known.values[name].wall_ms) for name in sensors}
-                yield Change(board, known.heard_ms, known.presence, values)
+            if known is None:
+                yield Change(board, None, "offline", {})
+                continue
+            values = {name: (known.values[name].value, known.values[name].wall_ms) for name in sensors}
+            yield Change(board, known.heard_ms, known.presence, values)
 
     def _heard(self, board: str, at_ms: int | None) -> BoardLatest:
         known = self.boards.get(board)

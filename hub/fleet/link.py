@@ -17,6 +17,7 @@ from hub.fleet.announcement import Announcement
 from hub.fleet.commands import Commands
 from hub.fleet.ingest import Ingest
 from hub.fleet.mosquitto import HUB_USER, Mosquitto
+from hub.fleet.revocation import Revocation
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,12 @@ BACKOFF_HIGH_S = 5.0
 
 
 async def keep(
-    connect: Connect, broker: Mosquitto, ingest: Ingest, commands: Commands, announcement: Announcement
+    connect: Connect,
+    broker: Mosquitto,
+    ingest: Ingest,
+    commands: Commands,
+    announcement: Announcement,
+    revocation: Revocation,
 ) -> NoReturn:
     """Stay connected, ingest what boards say, and tell them what the hub has to say."""
     address = Address(client_id=CLIENT, unix=broker.settings.socket, username=HUB_USER)
@@ -40,6 +46,7 @@ async def keep(
                 group.create_task(ingest.run(session), name="ingest")
                 group.create_task(commands.run(session), name="commands")
                 group.create_task(announcement.run(session), name="announce")
+                group.create_task(revocation.run(session, connect, address), name="revocation")
         except* LinkDown as errors:
             # The first failure is a transition; those that follow say nothing new.
             if attempt == 0:

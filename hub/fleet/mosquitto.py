@@ -100,6 +100,7 @@ class Mosquitto:
     def deny(self, boards: Iterable[str]) -> None:
         """Refuse everything to exactly these boards from now on, also in sessions that are open."""
         self._denied = frozenset(boards)
+        make_directory(self.settings.dir)
         self._write_acl()
         self.reload()
 

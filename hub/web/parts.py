@@ -15,6 +15,7 @@ from hub.fleet.commands import Commands
 from hub.fleet.joining import Joining
 from hub.fleet.latest import Latest
 from hub.fleet.renewal import Renewal
+from hub.fleet.revocation import Revocation
 from hub.fleet.tally import Counters
 from hub.store.database import Store
 
@@ -38,6 +39,7 @@ class Parts:
     joining: Joining
     commands: Commands
     renewal: Renewal
+    revocation: Revocation
     counters: Callable[[], Counters]
     now_ms: Callable[[], int]
 

@@ -7,7 +7,7 @@ whole truth about what comes in and goes out.  `hub.web.server` serves the list,
 
 from __future__ import annotations
 
-from hub.web.api import access, boards, events, hub, readings, tokens
+from hub.web.api import access, boards, events, hub, readings, revocation, tokens
 from hub.web.api.route import Route
 
 ROUTES = (
@@ -16,6 +16,7 @@ ROUTES = (
     Route("GET", "/boards", boards.list_boards),
     Route("GET", "/boards/{board}", boards.show_board),
     Route("PATCH", "/boards/{board}", boards.change_board),
+    Route("POST", "/boards/{board}/revoke", revocation.revoke_board),
     Route("GET", "/boards/{board}/sensors", boards.list_sensors),
     Route("GET", "/boards/{board}/readings", readings.read_series),
     Route("GET", "/boards/{board}/readings/raw", readings.read_raw, media=("text/csv",)),

@@ -160,4 +160,6 @@ async def test_a_board_that_is_forgotten_while_a_watcher_waits() -> None:
         latest.presence(A, "online", NOW_MS)
         latest.forget(A)
         latest.presence(B, "online", NOW_MS)
+        gone = await heard(changes)
+        assert (gone.board, gone.presence, gone.heard_ms, gone.values) == (A, "offline", None, {})
         assert (await heard(changes)).board == B
