@@ -48,6 +48,7 @@ def _add_pages(router: web.UrlDispatcher) -> None:
     router.add_get("/boards/{board}", board.show_board)
     router.add_post("/boards/{board}/rename", board.rename_board)
     router.add_post("/boards/{board}/labels", board.label_board)
+    router.add_post("/boards/{board}/revoke", board.revoke_board)
     router.add_get("/tokens", tokens.show_tokens)
     router.add_post("/tokens", tokens.new_token)
     router.add_post("/tokens/{token}/revoke", tokens.revoke_token)

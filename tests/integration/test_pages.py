@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from agent.wire.messages import Problem
+from agent.wire import words
+from agent.wire.messages import OutboxState, Problem, Sensor, Traffic
 from hub.web.pages.fleet import PAGE_SIZE
 from support.webhub import ADMIN, PASSWORD, WebHub
 
@@ -278,6 +280,34 @@ async def test_a_large_fleet_comes_in_pages(hub: WebHub, admin: Visitor) -> None
     assert 'rel="next"' not in second
 
 
+async def test_what_a_board_says_of_itself_is_told_in_words(hub: WebHub, admin: Visitor) -> None:
+    sensors = (
+        Sensor("room", "w1", "Cel", "temperature", 10_000, quality="stale", tags={"wall": "north"}),
+        Sensor("tank", "file", "m", "", 10_000, error="/run/tank: No such file", quality="failed"),
+    )
+    await hub.add_board("pump", sensors=sensors)
+    day = hub.now_ms // 86_400_000
+    about = replace(
+        hub.about("pump"),
+        clock="hub",
+        traffic=Traffic(day, 420_000, 80_000, 1_200_000),
+        certificate_until_ms=hub.now_ms,
+        outbox=OutboxState(0, 0, 67_108_864, dropped=7),
+    )
+    await hub.describe("pump", about)
+    await hub.report("pump", {"room": 21.0})
+    seen = texts(await admin.get("/boards/pump"))
+    assert "room · wall=north" in seen
+    assert "The sensor repeats an old value." in seen
+    assert "/run/tank: No such file." in seen
+    assert "Clock set by this hub" in seen
+    assert f"500 kB on {words.utc(day * 86_400_000)[:10]} (420 kB sent); 1.20 MB the day before" in seen
+    assert "Queue not known before its next report; room for 67.1 MB; 7 readings dropped" in seen
+    assert "Certificate until 20" in seen
+    hub.latest.holds(hub.id("pump"), 1)
+    assert "Queue 1 reading waits; room for" in texts(await admin.get("/boards/pump"))
+
+
 async def test_a_board_is_renamed_and_labelled_by_plain_forms(hub: WebHub, admin: Visitor) -> None:
     await hub.add_board("pump", labels={"old": "1"})
     await hub.add_board("roof")
@@ -293,6 +323,20 @@ async def test_a_board_is_renamed_and_labelled_by_plain_forms(hub: WebHub, admin
     refused = await admin.post(f"/boards/{board}/labels", {"labels": "Bad Key=1"}, status=422)
     assert 'value="Bad Key=1"' in refused
     assert "by admin" in texts(labelled)
+
+
+async def test_a_board_is_revoked_by_a_form_that_says_what_will_happen(hub: WebHub, admin: Visitor) -> None:
+    await hub.add_board("pump")
+    await hub.report("pump", {"capacity.cpu": 5.0})
+    seen = texts(await admin.get("/boards/pump"))
+    assert "It is cut off within seconds, for good; what it has measured stays." in seen
+    assert "Revoke pump" in seen
+    seen = texts(await admin.post(f"/boards/{hub.id('pump')}/revoke"))
+    assert "Revoked 20" in seen
+    assert "Revoked pump. by admin" in seen
+    assert "Revoke pump" not in seen
+    assert "now: it is not let in any more" in seen
+    assert "No boards yet" in texts(await admin.get("/"))
 
 
 async def test_htmx_gets_the_form_back_or_is_sent_on(hub: WebHub, admin: Visitor) -> None:

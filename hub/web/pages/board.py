@@ -68,6 +68,12 @@ async def label_board(request: web.Request) -> web.Response:
     return go(request, f"/boards/{quote(row.name, safe='')}")
 
 
+async def revoke_board(request: web.Request) -> web.Response:
+    """What the form that puts a board out posts."""
+    row = await parts_of(request).revocation.revoke(request.match_info["board"], request[PRINCIPAL].admin)
+    return go(request, f"/boards/{row.id}")
+
+
 async def _page(
     request: web.Request,
     row: BoardRow,
@@ -98,6 +104,7 @@ async def _page(
         {
             "board": board,
             "problem": problem_of(known),
+            "replaced_by": row.replaced_by,
             "label_texts": words.labels(row.labels),
             "about": about,
             "problems": sorted(wrong, key=_urgency),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from agent.wire import words
-from agent.wire.messages import About
+from agent.wire.messages import About, Sensor
 from hub.fleet.latest import BoardLatest
 from hub.store.boards import SensorRow
 from hub.store.readings import Series
@@ -20,7 +20,10 @@ WIDTH, HEIGHT = 120, 24
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One live value.  ``spark`` is the path of its sparkline, ``low`` and ``high`` what it spans."""
+    """One live value.  ``spark`` is the path of its sparkline, ``low`` and ``high`` what it spans.
+
+    ``stale``: too old to be shown without its age.  ``error``: what is wrong with it, in words.
+    """
 
     sensor: str
     label: str
@@ -33,6 +36,7 @@ class Shown:
     spark: str = ""
     low: str = ""
     high: str = ""
+    tags: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -81,7 +85,7 @@ def shown_values(
     ``hour`` is what ``outline`` spans; it ends now.
     """
     _, now_ms = hour
-    errors = {sensor.name: sensor.error for sensor in about.sensors} if about else {}
+    errors = {sensor.name: _wrong(sensor) for sensor in about.sensors} if about else {}
     shown = []
     for sensor in sorted(sensors, key=place_of):
         course = outline.get(sensor.name, ())
@@ -100,9 +104,16 @@ def shown_values(
                 spark=spark(course, *hour),
                 low=words.value(min(values, default=None), sensor.unit),
                 high=words.value(max(values, default=None), sensor.unit),
+                tags=tuple(words.labels(sensor.tags)),
             )
         )
     return shown
+
+
+def _wrong(sensor: Sensor) -> str:
+    if sensor.error or sensor.quality == "good":
+        return sensor.error
+    return "the sensor repeats an old value" if sensor.quality == "stale" else "the sensor does not answer"
 
 
 def place_of(sensor: SensorRow) -> tuple[int, str]:
