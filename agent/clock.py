@@ -2,26 +2,37 @@
 
 Owns the two clocks that every reading carries and the judgement of the wall clock.  Made once
 by `agent.app` and handed to whoever stamps something; tests hand in one of their own.  It never
-sets a clock.
+sets the clock of the machine.
 
 - ``mono_ms`` counts from the start of ``boot`` and goes on while the machine sleeps
   (CLOCK_BOOTTIME), so differences within one boot are right whatever the wall clock says.
-- ``wall_ms`` counts from the Unix epoch.  On a board without a battery it may say 1970, or jump.
-- ``state`` is "synced" when the kernel holds the wall clock to be so (adjtimex(2): a daemon
-  such as systemd-timesyncd or chrony has adjusted it, and not too long ago), else "unsynced".
+- ``state`` is "synced" while the kernel holds the wall clock to be so (adjtimex(2): a daemon such
+  as systemd-timesyncd or chrony has adjusted it, and not too long ago).  Else it is "hub" when the
+  time has become known once in this boot: the hub told it (`Clock.learn`), or the kernel was
+  synced before.  Else it is "unsynced".
+- ``wall_ms`` counts from the Unix epoch.  It is the kernel's when that is synced, and what has
+  become known plus what ``mono_ms`` has counted since in state "hub".  When unsynced it is what
+  the machine believes: a board without a battery may say 1970, or jump.
 
->>> clock = Clock.system()
->>> len(clock.boot), clock.mono_ms() <= clock.mono_ms()
-(32, True)
+Setting the clock by hand, forward or back, makes the kernel call it unsynced (clock_settime(2)
+clears what the daemon said), so a jump is followed only while nothing better is known.  What is
+known lives in this process: after a start it comes from the daemon or from the hub.
+
+>>> clock = Clock("b" * 32, mono_ms=lambda: 5_000, wall_ms=lambda: 0, state=lambda: "unsynced")
+>>> clock.state(), clock.wall_ms()
+('unsynced', 0)
+>>> clock.learn(1_700_000_000_000)
+>>> clock.state(), clock.wall_ms()
+('hub', 1700000000000)
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from agent.wire.errors import ConfigError
 from agent.wire.messages import ClockState
@@ -34,19 +45,46 @@ TIME_ERROR = 5
 TIMEX_BYTES = 512
 
 
-@dataclass(frozen=True, slots=True)
 class Clock:
-    """The time as functions, so that a virtual one can stand in."""
+    """The time of one board.  What it is made of are functions, so that virtual ones can stand in:
+    ``wall_ms`` and ``state`` say what the kernel believes."""
 
-    boot: str
-    mono_ms: Callable[[], int]
-    wall_ms: Callable[[], int]
-    state: Callable[[], ClockState]
+    def __init__(
+        self,
+        boot: str,
+        mono_ms: Callable[[], int],
+        wall_ms: Callable[[], int],
+        state: Callable[[], ClockState],
+    ) -> None:
+        self.boot = boot
+        self.mono_ms = mono_ms
+        self._kernel_ms = wall_ms
+        self._kernel_state = state
+        self._offset_ms: int | None = None  # from mono_ms to the wall clock, once that is known
 
     @classmethod
     def system(cls) -> Self:
         """The clock of this machine.  Raises ConfigError where /proc is not mounted."""
         return cls(boot=boot_id(), mono_ms=mono_ms, wall_ms=wall_ms, state=state)
+
+    def state(self) -> ClockState:
+        """How sure ``wall_ms`` is."""
+        if self._kernel_state() == "synced":
+            self._offset_ms = self._kernel_ms() - self.mono_ms()
+            return "synced"
+        return "unsynced" if self._offset_ms is None else "hub"
+
+    def wall_ms(self) -> int:
+        """Milliseconds since the Unix epoch, as well as the board knows."""
+        if self.state() != "hub" or self._offset_ms is None:
+            return self._kernel_ms()
+        return self.mono_ms() + self._offset_ms
+
+    def learn(self, at_ms: int) -> None:
+        """Take the hub's word that it is ``at_ms`` now; a synced kernel knows better."""
+        if self.state() != "synced":
+            self._offset_ms = at_ms - self.mono_ms()
+
 
 
 def boot_id(path: Path = BOOT_ID) -> str:
@@ -69,10 +107,17 @@ def wall_ms() -> int:
 
 def state() -> ClockState:
     """Whether the kernel holds the wall clock to be synchronised; asking takes microseconds."""
+    adjtimex, timex = _timex()
+    return judge(adjtimex(timex))
+
+
+@functools.cache
+def _timex() -> tuple[Callable[[Any], int], Any]:
+    """adjtimex(2), and what it is given."""
     # Half a megabyte, needed only here.
     import ctypes
 
-    return judge(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(TIMEX_BYTES)))
+    return ctypes.CDLL(None).adjtimex, ctypes.create_string_buffer(TIMEX_BYTES)
 
 
 def judge(answer: int) -> ClockState:

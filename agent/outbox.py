@@ -20,12 +20,16 @@ reading for ever.  What holds at every moment, after a power cut, and with an ol
     declares its gap.  It speaks of at most 31 other streams, the oldest, so that what is left of
     them (only a gap, perhaps) is settled as well.
 7.  The bell rings after every commit, and once at open.
+8.  An acknowledgement counts at once, but its rows go with the next commit, which writes half as
+    much to the card as two transactions.  They go by themselves when there are many, when the disk
+    refuses a commit, and at the close.  A power cut before that sends them once more, and the hub
+    passes over them.
 
 >>> async def example(path: Path) -> OutboxState:
 ...     async with Outbox.open(path, boot="b" * 32, max_bytes=1_000_000) as outbox:
 ...         await outbox.append([Reading("room", 21.5, 900, 1_700_000_000_000)], "synced")
 ...         parcel = await outbox.take(START)
-...         await outbox.acknowledge(Ack({parcel.stream: parcel.last_seq}))
+...         assert await outbox.acknowledge(Ack({parcel.stream: parcel.last_seq})) == {parcel.stream}
 ...         return await outbox.state()
 >>> import tempfile
 >>> with tempfile.TemporaryDirectory() as folder:
@@ -37,6 +41,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -46,19 +51,24 @@ from typing import TypeVar
 
 from agent.base.files import exists
 from agent.base.sqlite import Connection, Database
-from agent.shelf import SCHEMA, VERSION, Cursor, Parcel, Row, Shelf
-from agent.wire.messages import Ack, ClockState, Gap, OutboxState, Reading, block_of
+from agent.shelf import SCHEMA, UPGRADES, VERSION, Cursor, Parcel, Row, Shelf
+from agent.wire.errors import Busy, LichenError, Refused
+from agent.wire.messages import MAX_MS, Ack, ClockState, Gap, OutboxState, Reading, block_of
 from agent.wire.plain import dumps
 
-__all__ = ["START", "Cursor", "Outbox", "Parcel", "new_stream"]
+__all__ = ["END", "START", "Cursor", "Outbox", "Parcel", "new_stream"]
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 START = Cursor()
 """Before everything that is held, and so behind everything that is acknowledged."""
+END = Cursor(MAX_MS)
+"""Behind everything that there will be."""
 BLOCK_READINGS = 512
 """Most readings in one row: a batch takes a whole row, and the hub caps a batch."""
+OWED_READINGS = 2048
+"""How many acknowledged readings may wait for the next commit to be deleted."""
 
 
 class Outbox:
@@ -75,9 +85,17 @@ class Outbox:
         self._database = database
         self._boot = boot
         self._max_bytes = max_bytes
+        self._state = OutboxState(max_bytes=max_bytes)
         # Of the writer thread.  They follow the file: only a commit changes them.
         self._next = 1
+        self._last_id = 0  # of the last row ever given, which the file does not tell once it is empty
         self._shelf: Shelf | None = None
+        self._notes: dict[str, str] = {}
+        self._written: dict[str, str] = {}  # notes in the transaction that runs
+        # What the hub has is true whether the file can be written or not.
+        self._settled: dict[str, int] = {}  # up to where, of each stream that is held
+        self._refused = False  # whether the last commit was
+        self._unwritten: dict[str, str] = {}  # notes that wait for the next commit
 
     @classmethod
     @asynccontextmanager
@@ -86,54 +104,122 @@ class Outbox:
 
         Raises ConfigError for a file of a newer version, Corrupt for one that is damaged.
         """
-        async with Database.open(path, SCHEMA, version=VERSION) as database:
+        async with Database.open(path, SCHEMA, version=VERSION, upgrades=UPGRADES) as database:
             outbox = cls(database, boot=boot, max_bytes=max_bytes)
+            outbox._notes = await outbox._do(lambda connection, shelf: shelf.notes(connection))
             await outbox.state()
             outbox.bell.set()
-            yield outbox
+            try:
+                yield outbox
+            finally:
+                with contextlib.suppress(LichenError):
+                    await outbox._settle()
 
     async def append(self, readings: Sequence[Reading], clock: ClockState) -> None:
         """Commit readings in the order given; returns when they are on the disk.
 
-        Raises Refused (code "disk-full") and keeps none of them.
+        Raises Refused (codes "disk-full", "disk-read-only") and keeps none of them.
         """
         if not readings:
             return
 
         def store(connection: Connection, shelf: Shelf) -> None:
+            self._write_owed(connection, shelf)
             shelf.append(connection, self._rows(readings, clock), self._max_bytes)
 
-        await self._do(store, spent=len(readings))
+        try:
+            await self._do(store, spent=len(readings))
+        except Refused:
+            self._refused = True
+            if not self._settled:
+                raise
+            await self._settle()  # what it frees may be what was missing
+            await self._do(store, spent=len(readings))
+        self._refused = False
         self.bell.set()
         self.committed.set()
 
-    async def take(self, after: Cursor, *, max_bytes: int = 16384, max_blocks: int = 64) -> Parcel | None:
+    async def take(
+        self, after: Cursor, *, until: Cursor = END, max_bytes: int = 16384, max_blocks: int = 64
+    ) -> Parcel | None:
         """The next blocks of one stream behind ``after``, oldest first; None when there are none.
 
-        At least one block, even when it alone is over ``max_bytes``.
+        At least one block, even when it alone is over ``max_bytes``; none behind ``until``.
         """
-        return await self._do(lambda connection, shelf: shelf.take(connection, after, max_bytes, max_blocks))
 
-    async def acknowledge(self, ack: Ack) -> bool:
-        """Delete what the hub says it has.  True when that was anything."""
+        def look(connection: Connection, shelf: Shelf) -> Parcel | None:
+            return shelf.take(connection, after, until, max_bytes, max_blocks)
 
-        def settle(connection: Connection, shelf: Shelf) -> bool:
+        parcel = await self._do(look)
+        if parcel is not None and self._settled.get(parcel.stream, 0) > parcel.last_seq - parcel.readings:
+            # The hub has it, and only the deletion waits.  Where that fails it is sent once more.
+            with contextlib.suppress(Refused):
+                await self._settle()
+                return await self._do(look)
+        return parcel
+
+    async def acknowledge(self, ack: Ack) -> frozenset[str]:
+        """Take the hub's word for what it has.  The streams of which that is more than before."""
+
+        def note(_: Connection, shelf: Shelf) -> tuple[frozenset[str], bool]:
             if ack.streams.get(self.stream, 0) >= self._next:
                 # Somebody wrote under our id what we never made, and the hub would take what we
                 # make next for that: go on under an id that nobody else knows.
                 log.warning("hub acknowledged readings that were never made", extra={"stream": self.stream})
                 self.stream, self._next = new_stream(), 1
-            return shelf.acknowledge(connection, ack)
+            covered = shelf.covered(ack)
+            moved = {stream for stream in covered if ack.streams[stream] > self._settled.get(stream, 0)}
+            self._settled |= {stream: ack.streams[stream] for stream in moved}
+            owed = shelf.covered(Ack(self._settled))
+            # A gap is declared with each batch until it is gone, and is rare.
+            many = sum(owed.values()) > OWED_READINGS or any(shelf.runs[stream].gap for stream in owed)
+            return frozenset(moved), many
 
-        return await self._do(settle)
+        moved, many = await self._do(note)
+        if moved and (many or self._refused):
+            with contextlib.suppress(Refused, Busy):
+                await self._settle()
+        return moved
+
+    async def part(self) -> Cursor:
+        """Let what comes next be of another stream than what is held.  Returns what lies between.
+
+        What is behind it can be sent before the rest: streams do not wait for each other.
+        """
+
+        def begin(_: Connection, shelf: Shelf) -> Cursor:
+            if self.stream in shelf.runs:
+                self.stream, self._next = new_stream(), 1
+            return Cursor(shelf.last_id)
+
+        return await self._do(begin)
 
     async def state(self) -> OutboxState:
-        """How much is held, from when on, and how much was ever dropped."""
-        return await self._do(lambda connection, shelf: shelf.state(connection, self._max_bytes))
+        """How much is held, from when on, and how much was ever dropped.
+
+        As it was before, while another process holds the file.
+        """
+        with contextlib.suppress(Busy):
+            self._state = await self._do(
+                lambda connection, shelf: shelf.state(connection, self._max_bytes, self._settled)
+            )
+        return self._state
 
     async def probe(self) -> None:
         """Begin a transaction and roll it back: the disk and the writer thread still answer."""
         await self._database.probe()
+
+    # --- beside the readings
+
+    def remember(self, name: str, text: str) -> None:
+        """Let a text outlive a restart.  It is written with the next commit, or at the close."""
+        self._notes[name] = self._unwritten[name] = text
+
+    def recall(self, name: str) -> str:
+        """The text that was remembered last under this name, or an empty one."""
+        return self._notes.get(name, "")
+
+    # --- on the writer thread
 
     def _rows(self, readings: Sequence[Reading], clock: ClockState) -> list[Row]:
         """The readings as numbered blocks.  On the writer thread, since encoding takes a while."""
@@ -145,12 +231,24 @@ class Outbox:
             rows.append(Row(Gap(self.stream, seq0, len(part), min(times), max(times)), dumps(block)))
         return rows
 
+    async def _settle(self) -> None:
+        """Write what waits for a commit, in one of its own."""
+        if self._settled or self._unwritten:
+            await self._do(self._write_owed)
+
+    def _write_owed(self, connection: Connection, shelf: Shelf) -> None:
+        self._written = dict(self._unwritten)
+        shelf.acknowledge(connection, Ack(self._settled))
+        shelf.write_notes(connection, self._written)
+
     async def _do(self, work: Callable[[Connection, Shelf], T], *, spent: int = 0) -> T:
         """Run ``work`` in one transaction on the writer thread; it spends so many numbers."""
         done: list[Shelf] = []
 
         def run(connection: Connection) -> T:
+            self._written = {}
             shelf = self._shelf or Shelf.load(connection)
+            shelf.last_id = max(shelf.last_id, self._last_id)
             # Until the commit the index is ahead of the file, and worthless if that fails.
             self._shelf = None
             done.append(shelf)
@@ -158,7 +256,12 @@ class Outbox:
 
         def committed() -> None:
             self._shelf = done[0]
+            self._last_id = done[0].last_id
             self._next += spent
+            self._settled = {stream: seq for stream, seq in self._settled.items() if stream in done[0].runs}
+            for name, text in self._written.items():
+                if self._unwritten.get(name) == text:
+                    del self._unwritten[name]
 
         return await self._database.run(run, committed=committed)
 
@@ -176,4 +279,4 @@ async def peek(path: Path, max_bytes: int) -> OutboxState:
     if not exists(path):
         return OutboxState(max_bytes=max_bytes)
     async with Database.open(path, SCHEMA, version=VERSION, read_only=True) as database:
-        return await database.run(lambda connection: Shelf.load(connection).state(connection, max_bytes))
+        return await database.run(lambda connection: Shelf.load(connection).state(connection, max_bytes, {}))

@@ -10,14 +10,21 @@ A stream is perhaps a gap, then blocks without holes: only the front of the whol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from agent.base.sqlite import Connection
 from agent.wire.messages import Ack, Gap, Held, OutboxState, frame
 
-VERSION = 1
-SCHEMA = """
+VERSION = 2
+NOTES = """
+CREATE TABLE notes (           -- what else outlives a restart: see Outbox.remember
+    name TEXT PRIMARY KEY,
+    body TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+UPGRADES = {1: NOTES}
+SCHEMA = f"""
 CREATE TABLE blocks (
     id INTEGER PRIMARY KEY,    -- grows with age; never given twice within a process
     stream TEXT NOT NULL,
@@ -36,7 +43,7 @@ CREATE TABLE gaps (            -- the front of a stream, which was dropped
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE totals (dropped INTEGER NOT NULL) STRICT;  -- one row: readings ever dropped
 INSERT INTO totals VALUES (0);
-"""
+{NOTES}"""
 
 HELD_STREAMS = 32
 """Most streams that one batch speaks of."""
@@ -191,11 +198,13 @@ class Shelf:
 
     # --- out
 
-    def take(self, connection: Connection, after: Cursor, max_bytes: int, max_blocks: int) -> Parcel | None:
-        """The next rows of one stream behind ``after``, as the payload of a message."""
+    def take(
+        self, connection: Connection, after: Cursor, until: Cursor, max_bytes: int, max_blocks: int
+    ) -> Parcel | None:
+        """The next rows of one stream behind ``after`` and not behind ``until``, as a message's payload."""
         rows = connection.execute(
-            "SELECT id, stream, seq0, count, body FROM blocks WHERE id > ? ORDER BY id LIMIT ?",
-            (after.row, max_blocks),
+            "SELECT id, stream, seq0, count, body FROM blocks WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
+            (after.row, until.row, max_blocks),
         )
         first = None
         bodies: list[bytes] = []
@@ -224,23 +233,34 @@ class Shelf:
         held = {name: Held(run.low, run.next) for name, run in runs}
         return held, [run.gap for _, run in runs if run.gap is not None]
 
-    def acknowledge(self, connection: Connection, ack: Ack) -> bool:
-        """Delete what is covered.  True when that was anything."""
-        advanced = False
+    def covered(self, ack: Ack) -> dict[str, int]:
+        """How many readings and numbers of gaps an acknowledgement covers, by stream; only what is."""
+        found = {}
+        for stream, seq in ack.streams.items():
+            run = self.runs.get(stream)
+            if run is None:
+                continue
+            count = max(0, min(seq, run.next - 1) - run.low + 1)
+            if run.gap is not None:
+                count += max(0, min(seq, end(run.gap) - 1) - run.gap.seq0 + 1)
+            if count:
+                found[stream] = count
+        return found
+
+    def acknowledge(self, connection: Connection, ack: Ack) -> None:
+        """Delete what is covered."""
         for stream, seq in ack.streams.items():
             run = self.runs.get(stream)
             if run is None:
                 continue
             if run.gap is not None and run.gap.seq0 <= seq:
-                advanced = True
                 self._cut_gap(connection, run, run.gap, seq)
             if not run.bare and run.low <= seq:
-                advanced |= self._cut_rows(connection, run, seq)
+                self._cut_rows(connection, run, seq)
             if run.bare and run.gap is None:
                 del self.runs[stream]
-        return advanced
 
-    def _cut_rows(self, connection: Connection, run: Run, seq: int) -> bool:
+    def _cut_rows(self, connection: Connection, run: Run, seq: int) -> None:
         """Delete a run's blocks that end at or before ``seq``."""
         kept = connection.execute(
             "SELECT id, seq0 FROM blocks WHERE id BETWEEN ? AND ? AND seq0 + count > ? ORDER BY id LIMIT 1",
@@ -253,7 +273,6 @@ class Shelf:
             (run.first_id, end_id),
         ).fetchone()
         self._delete(connection, run, end_id, low, count, size)
-        return bool(count)
 
     def _cut_gap(self, connection: Connection, run: Run, gap: Gap, seq: int) -> None:
         """Remove a run's gap up to ``seq``."""
@@ -264,10 +283,29 @@ class Shelf:
             run.gap = None
             connection.execute("DELETE FROM gaps WHERE stream = ?", (gap.stream,))
 
-    def state(self, connection: Connection, max_bytes: int) -> OutboxState:
-        """The totals, and the wall clock of the oldest reading."""
-        oldest = connection.execute("SELECT from_ms FROM blocks ORDER BY id LIMIT 1").fetchone()
-        return OutboxState(self.readings, self.bytes, max_bytes, oldest and oldest[0], self.dropped)
+    def state(self, connection: Connection, max_bytes: int, settled: Mapping[str, int]) -> OutboxState:
+        """The totals, and the wall clock of the oldest reading, without what is ``settled`` at the front."""
+        readings, size, oldest_ms = self.readings, self.bytes, None
+        rows = connection.execute(
+            "SELECT stream, seq0 + count, count, length(body), from_ms FROM blocks ORDER BY id"
+        )
+        for stream, after, count, length, from_ms in rows:
+            if settled.get(stream, 0) < after - 1:
+                oldest_ms = from_ms
+                break
+            readings -= count
+            size -= length
+        return OutboxState(readings, size, max_bytes, oldest_ms, self.dropped)
+
+    # --- beside the readings
+
+    def notes(self, connection: Connection) -> dict[str, str]:
+        """What was written down, by name."""
+        return dict(connection.execute("SELECT name, body FROM notes"))
+
+    def write_notes(self, connection: Connection, notes: Mapping[str, str]) -> None:
+        """Write down texts, each in place of the one of its name."""
+        connection.executemany("INSERT OR REPLACE INTO notes VALUES (?, ?)", notes.items())
 
 
 def end(gap: Gap) -> int:

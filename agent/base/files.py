@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from pathlib import Path
 
 from agent.wire.errors import ConfigError, LichenError, Refused
@@ -51,13 +52,16 @@ def exists(path: Path) -> bool:
 
 
 def make_directory(path: Path, mode: int = 0o700) -> Path:
-    """Make ``path`` and its parents; ``mode`` is set on ``path`` even if it was there already.
+    """Make ``path`` and its parents, with ``mode`` whatever the umask is.
 
-    Raises ConfigError when it cannot be made or belongs to somebody else.
+    One that is there gets the mode only while it is empty and ours: a directory in use may be
+    /run or /tmp, which others must still get into.  Raises ConfigError when it cannot be made.
     """
     try:
         path.mkdir(mode=mode, parents=True, exist_ok=True)
-        if path.stat().st_mode & 0o7777 != mode:
+        found = path.stat()
+        is_free = found.st_uid == os.geteuid() and not found.st_mode & stat.S_ISVTX
+        if found.st_mode & 0o7777 != mode and is_free and not any(path.iterdir()):
             path.chmod(mode)
     except OSError as error:
         raise _understood(path, error) from error
@@ -91,6 +95,12 @@ def _understood(path: Path, error: OSError) -> LichenError:
             f"{path} cannot be written: the disk is full",
             code="disk-full",
             hint=f"free some space on the file system of {path.parent}",
+        )
+    if error.errno == errno.EROFS:
+        return Refused(
+            f"{path} cannot be written: its file system is read-only",
+            code="disk-read-only",
+            hint="the kernel makes a card that fails read-only: its log says more; a new card is the usual cure",
         )
     return ConfigError(
         f"{path} cannot be written: {error.strerror or error}",

@@ -6,6 +6,8 @@ for people; only the lock counts (flock(2)), so a file that a power cut left beh
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ def held(path: Path, holder: str) -> Iterator[None]:
     Raises Busy naming the process that holds it, ConfigError when the file cannot be opened.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = _open(path)
     except OSError as error:
         raise ConfigError(f"{path} cannot be opened: {error.strerror or error}") from error
     try:
@@ -34,8 +36,19 @@ def held(path: Path, holder: str) -> Iterator[None]:
                 f"{holder} is running in {path.parent} already, as process {pid}",
                 hint=f"stop it first: kill {pid}",
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # the disk is full or read-only: only the name is missing
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return os.open(path, flags | os.O_RDONLY)  # flock(2) asks for no more

@@ -26,6 +26,7 @@ stays larger than that; small boards have little memory, so the page cache is 51
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +45,8 @@ Synchronous = Literal["FULL", "NORMAL"]
 WAL_PAGES = 256
 PAGE_BYTES = 4096
 CACHE_KIB = 512
+LEAST_ROOM = 16 * PAGE_BYTES
+"""Free bytes below which a failed write means a full disk: the index of a log takes 32 KiB at once."""
 BUSY_MS = 5000
 """How long a transaction waits for another process that writes the same file."""
 
@@ -222,13 +225,12 @@ def _translate(path: Path) -> Iterator[None]:
 def _understood(path: Path, error: sqlite3.DatabaseError) -> LichenError | None:
     """What SQLite's result code means here; None for mistakes in the SQL (sqlite.org/rescode.html)."""
     name = getattr(error, "sqlite_errorname", "") or ""
-    match name.removeprefix("SQLITE_").split("_")[0]:
+    kind = name.removeprefix("SQLITE_").split("_")[0]
+    if kind in ("IOERR", "CANTOPEN", "READONLY") and (refused := _hindered(path)) is not None:
+        return refused
+    match kind:
         case "FULL":
-            return Refused(
-                f"{path} cannot grow: the disk is full",
-                code="disk-full",
-                hint=f"free some space on the file system of {path.parent}",
-            )
+            return _full(path)
         case "CORRUPT" | "NOTADB":
             return Corrupt(
                 f"{path} is not a sound SQLite file: {error}",
@@ -251,3 +253,26 @@ def _understood(path: Path, error: sqlite3.DatabaseError) -> LichenError | None:
                 hint="check that the directory exists and belongs to the user who runs this",
             )
     return None
+
+
+def _hindered(path: Path) -> Refused | None:
+    """What keeps the file system from being written, if anything: SQLite often cannot tell."""
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return None
+    if disk.f_flag & os.ST_RDONLY:
+        return Refused(
+            f"{path} cannot be written: its file system is read-only",
+            code="disk-read-only",
+            hint="the kernel makes a card that fails read-only: its log says more; a new card is the usual cure",
+        )
+    return _full(path) if disk.f_bavail * disk.f_frsize < LEAST_ROOM else None
+
+
+def _full(path: Path) -> Refused:
+    return Refused(
+        f"{path} cannot grow: the disk is full",
+        code="disk-full",
+        hint=f"free some space on the file system of {path.parent}",
+    )

@@ -70,11 +70,11 @@ def test_what_joining_gave_is_read_back(identity: Identity, hub: HomeHub) -> Non
     assert context.verify_mode == ssl.CERT_REQUIRED
 
 
-def test_only_with_an_unsynced_clock_dates_are_not_looked_at(identity: Identity, hub: HomeHub) -> None:
+def test_only_by_a_synced_clock_of_the_kernel_dates_are_looked_at(identity: Identity, hub: HomeHub) -> None:
     no_check_time = 0x200000
-    assert trusting(hub.authority.ca_pem, "unsynced").verify_flags & no_check_time
-    for clock in ("synced", "hub"):
-        assert not trusting(hub.authority.ca_pem, clock).verify_flags & no_check_time  # type: ignore[arg-type]
+    assert not trusting(hub.authority.ca_pem, "synced").verify_flags & no_check_time
+    for clock in ("unsynced", "hub"):
+        assert trusting(hub.authority.ca_pem, clock).verify_flags & no_check_time  # type: ignore[arg-type]
 
 
 def test_a_lost_log_key_is_not_replaced_under_an_old_certificate(identity: Identity, hub: HomeHub) -> None:

@@ -298,6 +298,137 @@ async def test_what_a_full_disk_refuses_is_not_kept_and_spends_no_numbers(tmp_pa
         assert numbers(await drain(outbox)) == [(outbox.stream, n) for n in range(1, 603)]
 
 
+async def test_an_acknowledgement_is_written_with_the_next_commit(tmp_path: Path) -> None:
+    async with opened(tmp_path / "o.db") as outbox:
+        await commit(outbox, 3)
+        assert await outbox.acknowledge(Ack({outbox.stream: 3})) == {outbox.stream}
+        assert rows(tmp_path / "o.db") == [(1, 3)]
+        assert (await outbox.state()).readings == 0
+        assert await outbox.state() == OutboxState(0, 0, PLENTY, None, 0)
+        await outbox.append(readings(2, first=4), "synced")
+        assert rows(tmp_path / "o.db") == [(4, 2)]
+        await outbox.acknowledge(Ack({outbox.stream: 5}))
+    assert rows(tmp_path / "o.db") == []
+
+
+async def test_what_is_acknowledged_and_not_deleted_is_not_handed_out(tmp_path: Path) -> None:
+    async with opened(tmp_path / "o.db") as outbox:
+        await commit(outbox, 3, 3)
+        await outbox.acknowledge(Ack({outbox.stream: 3}))
+        assert numbers(await drain(outbox)) == [(outbox.stream, n) for n in (4, 5, 6)]
+
+
+async def test_a_crash_before_the_next_commit_only_sends_once_more(tmp_path: Path) -> None:
+    async with opened(tmp_path / "o.db") as outbox:
+        await commit(outbox, 3)
+        await outbox.acknowledge(Ack({outbox.stream: 3}))
+        for part in tmp_path.glob("o.db*"):
+            shutil.copy(part, tmp_path / part.name.replace("o.db", "cut.db"))
+        stream = outbox.stream
+    async with opened(tmp_path / "cut.db") as outbox:
+        assert numbers(await drain(outbox)) == [(stream, 1), (stream, 2), (stream, 3)]
+        assert await outbox.acknowledge(Ack({stream: 3}))
+        assert (await outbox.state()).readings == 0
+
+
+async def test_much_that_is_acknowledged_does_not_wait(tmp_path: Path) -> None:
+    async with opened(tmp_path / "o.db") as outbox:
+        await outbox.append(readings(5000), "synced")
+        await outbox.acknowledge(Ack({outbox.stream: 4096}))
+        assert rows(tmp_path / "o.db")[0] == (4097, 512)
+
+
+async def test_an_acknowledgement_frees_space_on_a_full_disk(tmp_path: Path) -> None:
+    async with opened(tmp_path / "o.db") as outbox:
+        await commit(outbox, *[500] * 4)
+        await outbox.acknowledge(Ack({outbox.stream: 1500}))  # owed until the next commit
+        await bound_pages(outbox, 1)
+        await outbox.append(readings(500, first=2001), "synced")  # it takes the place of what is acknowledged
+        with pytest.raises(Refused, match="disk is full"):
+            await outbox.append(readings(5000, first=2501), "synced")
+        await outbox.acknowledge(Ack({outbox.stream: 2000}))
+        assert rows(tmp_path / "o.db") == [(2001, 500)]  # not owed: the disk is full
+
+
+async def test_row_numbers_are_not_given_again_after_a_refusal(tmp_path: Path) -> None:
+    async with opened(tmp_path / "o.db") as outbox:
+        await commit(outbox, 2, 2)
+        (parcel,) = await drain(outbox)
+        await outbox.acknowledge(Ack({outbox.stream: 4}))
+        await outbox._settle()
+        await bound_pages(outbox, 1)
+        with pytest.raises(Refused):
+            await outbox.append(readings(5000, first=5), "synced")
+        await bound_pages(outbox, 1000)
+        await outbox.append(readings(1, first=5), "synced")
+        assert numbers(await drain(outbox, parcel.cursor)) == [(outbox.stream, 5)]
+
+
+async def test_after_a_part_the_rest_is_of_another_stream(tmp_path: Path) -> None:
+    async with opened(tmp_path / "o.db") as outbox:
+        await commit(outbox, 2)
+        old, between = outbox.stream, await outbox.part()
+        await outbox.append(readings(3), "synced")
+        assert outbox.stream != old
+        behind = await drain(outbox, between)
+        assert numbers(behind) == [(outbox.stream, n) for n in (1, 2, 3)]
+        before = await outbox.take(START, until=between)
+        assert before is not None
+        assert numbers([before]) == [(old, 1), (old, 2)]
+        assert await outbox.take(before.cursor, until=between) is None
+
+
+async def test_a_part_where_nothing_of_this_stream_is_held_keeps_it(tmp_path: Path) -> None:
+    async with opened(tmp_path / "o.db") as outbox:
+        await commit(outbox, 2)
+    async with opened(tmp_path / "o.db") as outbox:
+        stream, between = outbox.stream, await outbox.part()
+        assert outbox.stream == stream
+        await commit(outbox, 1)
+        assert numbers(await drain(outbox, between)) == [(stream, 1)]
+
+
+async def test_a_note_is_written_with_a_commit_or_at_the_close(tmp_path: Path) -> None:
+    file = tmp_path / "o.db"
+    async with opened(file) as outbox:
+        assert outbox.recall("traffic") == ""
+        outbox.remember("traffic", "1")
+        assert outbox.recall("traffic") == "1"
+        assert ask(file, "SELECT * FROM notes") == []
+        await commit(outbox, 1)
+        assert ask(file, "SELECT * FROM notes") == [("traffic", "1")]
+        outbox.remember("traffic", "2")
+    async with opened(file) as outbox:
+        assert outbox.recall("traffic") == "2"
+
+
+async def test_a_file_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    file = tmp_path / "o.db"
+    async with opened(file) as outbox:
+        await commit(outbox, 2)
+        stream = outbox.stream
+    with sqlite3.connect(file) as connection:
+        connection.executescript("DROP TABLE notes; PRAGMA user_version = 1;")
+    connection.close()
+    async with opened(file) as outbox:
+        assert numbers(await drain(outbox)) == [(stream, 1), (stream, 2)]
+        outbox.remember("a", "b")
+
+
+def ask(file: Path, sql: str) -> list[tuple[object, ...]]:
+    """What another process would read in the file."""
+    connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+def rows(file: Path) -> list[tuple[object, ...]]:
+    """The first number and the count of each row."""
+    return ask(file, "SELECT seq0, count FROM blocks ORDER BY id")
+
+
 async def test_a_cancelled_append_is_kept_once(tmp_path: Path) -> None:
     async with opened(tmp_path / "o.db") as outbox:
         with pytest.raises(TimeoutError):

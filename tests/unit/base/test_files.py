@@ -96,6 +96,20 @@ def test_a_directory_is_made_private(tmp_path: Path) -> None:
     assert make_directory(made).stat().st_mode & 0o7777 == 0o700
 
 
+def test_a_directory_in_use_keeps_its_mode(tmp_path: Path) -> None:
+    shared = tmp_path / "run"
+    shared.mkdir()
+    shared.chmod(0o755)
+    (shared / "somebody.pid").touch()
+    make_directory(shared)
+    assert shared.stat().st_mode & 0o7777 == 0o755
+    empty = tmp_path / "tmp"
+    empty.mkdir()
+    empty.chmod(0o1777)
+    make_directory(empty)
+    assert empty.stat().st_mode & 0o7777 == 0o1777
+
+
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="file"):
