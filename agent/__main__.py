@@ -85,27 +85,37 @@ def _config_show(args: argparse.Namespace) -> int:
 
 
 def _sensors_scan(args: argparse.Namespace) -> int:
-    from agent import commands
+    from agent import workbench
 
     async def scan() -> None:
         # Finding sensors is what comes before there is a configuration.
         path = Path(args.config) if args.config else args.write or configuration.find()
         config = configuration.load(path) if exists(path) else Config()
-        await commands.scan_sensors(config, write=args.write)
+        await workbench.scan_sensors(config, write=args.write)
 
     return process.run(scan)
 
 
 def _sensors_ls(args: argparse.Namespace) -> int:
-    from agent import commands
+    from agent import workbench
 
-    return _once(args, lambda config: commands.list_sensors(config, as_json=args.json))
+    return _once(args, lambda config: workbench.list_sensors(config, as_json=args.json))
 
 
 def _sensors_read(args: argparse.Namespace) -> int:
-    from agent import commands
+    from agent import workbench
 
-    return _once(args, lambda config: commands.read_sensors(config, args.name, as_json=args.json))
+    return _once(args, lambda config: workbench.read_sensors(config, args.name, as_json=args.json))
+
+
+def _sensors_watch(args: argparse.Namespace) -> int:
+    from agent import workbench
+
+    async def watch(config: Config) -> None:
+        await workbench.watch_sensors(config, args.name, every_s=args.every, as_json=args.json)
+
+    journal.setup("error")  # what fails is shown where the value would be
+    return _once(args, watch)
 
 
 def _once(args: argparse.Namespace, work: Callable[[Config], Awaitable[bool | None]]) -> int:
@@ -137,7 +147,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_life(commands)
     _add_config(commands.add_parser("config", help="check or show the configuration"))
-    _add_sensors(commands.add_parser("sensors", help="find, list and read sensors"))
+    _add_sensors(commands.add_parser("sensors", help="find, list, read and watch sensors"))
     return top
 
 
@@ -192,8 +202,33 @@ def _add_sensors(sensors: argparse.ArgumentParser) -> None:
   lichen-agent sensors read
   lichen-agent sensors read cpu-temperature --json""",
     )  # fmt: skip
-    read.add_argument("name", nargs="*", metavar="SENSOR", help="the sensor's name; all when left out")
-    _add_json(read)
+    _add_names(read)
+    watch = _add(
+        parts, "watch", _sensors_watch, "show what sensors say until Ctrl-C",
+        """examples:
+  lichen-agent sensors watch
+  lichen-agent sensors watch button --every 0.5
+  lichen-agent sensors watch --json | jq .value
+
+A table on a terminal, else a line for each reading that would be stored, with --json as JSON.
+What a deadband leaves out has no line.""",
+    )  # fmt: skip
+    _add_names(watch)
+    watch.add_argument(
+        "--every", type=_seconds, default=1.0, metavar="SECONDS", help="how often they are asked (default: 1)"
+    )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not within 0.1 to 3600")
+    return seconds
+
+
+def _add_names(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", nargs="*", metavar="SENSOR", help="the sensor's name; all when left out")
+    _add_json(command)
 
 
 def _add(

@@ -33,7 +33,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from agent.sensors.driver import SensorConfig, read_sensor
+from agent.sensors.driver import SensorConfig, Unloadable, read_sensor
 from agent.wire.decode import Length, Range, decode, plain
 from agent.wire.errors import ConfigError
 
@@ -108,7 +108,8 @@ class Config:
     """The file that says how to join. When it is not set: ``join.toml`` in ``state_dir``, then
     ``/boot/firmware/lichen-join.toml``."""
     sysfs: Path = Path("/sys")
-    """Where the kernel shows its devices; elsewhere when a container sees the host's."""
+    """Where the kernel shows its devices; elsewhere when a container sees the host's, or to practise.
+    A relative path starts at the file's directory."""
     report: Report = field(default_factory=Report)
     outbox: Outbox = field(default_factory=Outbox)
     link: Link = field(default_factory=Link)
@@ -195,7 +196,12 @@ def show(config: Config) -> str:
     """Every key with its value, as TOML that `parse` accepts."""
     import tomli_w  # only to write
 
-    return tomli_w.dumps(plain(config))
+    shown = plain(config)
+    # What stands in for a sensor that cannot be loaded is none of its keys.
+    shown["sensors"] = [
+        dict(sensor.table) if isinstance(sensor, Unloadable) else plain(sensor) for sensor in config.sensors
+    ]
+    return tomli_w.dumps(shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +249,7 @@ def _derive(config: Config, table: Mapping[str, Any], folder: Path, environment:
         state_dir=state_dir,
         runtime_dir=runtime_dir,
         join_file=config.join_file and state_dir / config.join_file,
+        sysfs=folder / config.sysfs,
         report=report,
         link=link,
     )

@@ -100,7 +100,10 @@ def table(config: type, *, beside: type | None = None) -> str:
     sentences = sentences_of(config)
     known = {field.name for field in dataclasses.fields(beside)} if beside else set()
     rows = []
-    for field in dataclasses.fields(config):
+    # What a class adds comes before what it inherits.
+    for field in sorted(
+        dataclasses.fields(config), key=lambda field: field.name not in config.__annotations__
+    ):
         if field.name in known or dataclasses.is_dataclass(hints[field.name]):
             continue
         if field.name not in sentences:

@@ -23,12 +23,12 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from agent.sensors.driver import Channel, Environment, Quantity, SensorConfig, Unit
+from agent.sensors.driver import Channel, Environment, SensorConfig
 from agent.sensors.sysfs import number
 from agent.wire.decode import Length, Match, loads
 from agent.wire.errors import ConfigError, LichenError, Refused
@@ -44,43 +44,27 @@ ENVIRONMENT: Mapping[str, str] = MappingProxyType(
 Argument = Annotated[
     str, Match(r"[^\0]{0,4096}", "an argument of a program (at most 4096 characters, no NUL)")
 ]
-ChannelName = Annotated[str, Match(r"[a-z0-9_-]{1,32}", "lower-case letters, digits, '_' or '-', at most 32")]
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """What one channel of a program means."""
-
-    unit: Unit = ""
-    quantity: Quantity = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options(SensorConfig):
-    """The program, and what it prints: one value of ``unit`` and ``quantity``, or ``channels``."""
+    """The program.  It prints one value, or one for each of ``channels``."""
 
     command: Annotated[tuple[Argument, ...], Length(1, 64)]
     """The program and its arguments; no shell reads them."""
-    unit: Unit = ""
-    """The unit of the one number it prints, as in UCUM: Cel, %, By, V."""
-    quantity: Quantity = ""
-    """What that number measures, such as temperature."""
-    channels: Annotated[dict[ChannelName, Value], Length(0, 64)] = field(default_factory=dict)
-    """Instead of both, for a program that prints several: each name with its unit and quantity."""
+
+    @property
+    def fastest_s(self) -> float:
+        return self.interval_s  # what a program costs, only its owner knows
 
     def list_channels(self) -> tuple[Channel, ...]:
         if not self.channels:
-            return (Channel(self.name, self.unit, self.quantity),)
-        return tuple(
-            Channel(f"{self.name}.{name}", value.unit, value.quantity)
-            for name, value in self.channels.items()
-        )
+            return (Channel(self.name),)
+        return tuple(Channel(f"{self.name}.{name}") for name in self.channels)
 
     def check(self, where: str) -> None:
         if not self.command[0]:
             raise ConfigError(f"{where}.command: it begins with the program, which is empty")
-        if self.channels and (self.unit or self.quantity):
-            raise ConfigError(f"{where}: unit and quantity belong to each of the channels")
 
 
 async def open(options: Options, env: Environment) -> Command:

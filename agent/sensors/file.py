@@ -5,7 +5,7 @@
     kind = "file"
     path = "/run/pump/level"
     pattern = "level=([0-9.]+) mm"  # one group; without it the whole file is the number
-    scale = 0.001                   # value = number * scale + offset
+    scale = 0.001
     unit = "m"
     quantity = "level"
 
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from agent.sensors.driver import Channel, Environment, Quantity, SensorConfig, Unit
+from agent.sensors.driver import Environment, SensorConfig
 from agent.sensors.sysfs import number, read_text
 from agent.wire.decode import Length
 from agent.wire.errors import ConfigError, LichenError, Refused
@@ -29,23 +29,12 @@ from agent.wire.errors import ConfigError, LichenError, Refused
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options(SensorConfig):
-    """Which file, where in it the number is, and what it means."""
+    """Which file, and where in it the number is."""
 
     path: Path
     """The file, as an absolute path."""
     pattern: Annotated[str, Length(1, 512)] | None = None
     """A regular expression whose group is the number. When it is not set: the whole file is."""
-    scale: float = 1.0
-    """What the number is multiplied by."""
-    offset: float = 0.0
-    """What is then added."""
-    unit: Unit = ""
-    """The unit of the result, as in UCUM: Cel, %, By, V."""
-    quantity: Quantity = ""
-    """What is measured, such as temperature."""
-
-    def list_channels(self) -> tuple[Channel, ...]:
-        return (Channel(self.name, self.unit, self.quantity),)
 
     def check(self, where: str) -> None:
         if not self.path.is_absolute():
@@ -93,4 +82,4 @@ class File:
             if match is None or match[1] is None:
                 raise Refused(f"{options.path}: nothing matches {options.pattern!r}")
             text = match[1]
-        return number(text, str(options.path)) * options.scale + options.offset
+        return number(text, str(options.path))

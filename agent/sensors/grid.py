@@ -19,19 +19,32 @@ class Grid:
 
     def __init__(self, mono_ms: Callable[[], int]) -> None:
         self._mono_ms = mono_ms
-        self._moments: dict[int, asyncio.Event] = {}
+        self._moments: dict[int, set[asyncio.Event]] = {}
 
-    async def reach(self, at_ms: int) -> None:
-        """Wait until the monotonic clock says ``at_ms``; after a suspend it may be later."""
+    async def reach(self, at_ms: int, bell: asyncio.Event) -> bool:
+        """Wait until the monotonic clock says ``at_ms``, or somebody rings the waiter's own bell.
+
+        Whether the time has come; after a suspend it may be later.  The bell is quiet afterwards.
+        """
         while (left_ms := at_ms - self._mono_ms()) > 0:
-            moment = self._moments.get(at_ms)
-            if moment is None:
-                moment = self._moments[at_ms] = asyncio.Event()
+            waiting = self._moments.get(at_ms)
+            if waiting is None:
+                waiting = self._moments[at_ms] = set()
                 asyncio.get_running_loop().call_later(left_ms / 1000, self._arrive, at_ms)
-            await moment.wait()
+            waiting.add(bell)
+            try:
+                await bell.wait()
+            finally:
+                waiting.discard(bell)
+            bell.clear()
+            if self._moments.get(at_ms) is waiting:
+                return False  # the moment is still to come
+        bell.clear()
+        return True
 
     def _arrive(self, at_ms: int) -> None:
-        self._moments.pop(at_ms).set()
+        for bell in self._moments.pop(at_ms):
+            bell.set()
 
 
 def next_tick(now_ms: int, every_ms: int) -> int:

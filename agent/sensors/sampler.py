@@ -1,8 +1,8 @@
 """Asks every sensor at its time, and hands the readings to the outbox.
 
-Owns the sensors' tasks, the readings between two commits, and what each sensor last said.
-`agent.app` starts it and hands in the outbox as its sink; `lichen-agent status` and the about
-message show `Sampler.latest` and `Sampler.sensors`.  It never touches the network or a file.
+Owns the sensors' tasks, their pace, and what each of them last said.  `agent.app` starts it and
+hands in the outbox as its sink; `lichen-agent status` and the about message show `Sampler.latest`
+and `Sampler.sensors`.  It never touches the network or a file.
 
     sampler = Sampler(config.sensors, clock=clock, sink=outbox, sysfs=config.sysfs, ...)
     async with asyncio.TaskGroup() as group:
@@ -12,67 +12,71 @@ What holds:
 
 1.  Each sensor has a task of its own.  One that hangs is given up after its ``timeout_s``, one
     that fails in whatever way is asked again at its next time; neither delays another.
-2.  Every asking leaves a trace: a value, or None for each channel that could not tell.
+2.  Every asking leaves a trace: a value, or None for each channel that could not tell; or with a
+    deadband, nothing as long as nothing changes, and a trace every ``heartbeat_s``.
 3.  Readings are stamped when the sensor is asked, on a grid (see `agent.sensors.grid`), from
-    both clocks.
+    both clocks.  A driver that sees something happen has its sensor asked at once, besides.
 4.  Readings are committed every ``commit_every_s``, soon after the start, and at the stop.
-    What waits is bounded: half of MAX_PENDING brings the commit forward; while the sink refuses
-    (a full disk), the oldest beyond MAX_PENDING are dropped and counted.
+    What waits is bounded (see `agent.sensors.pending`).
+5.  While somebody watches (`Sampler.hurry`) askings and commits come at the pace of the watcher.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from agent.clock import Clock
 from agent.sensors.blocking import Threads
-from agent.sensors.driver import Answer, Channel, Driver, Environment, Kind, SensorConfig, Stale, load_kind
+from agent.sensors.conditioning import Sieve
+from agent.sensors.driver import Answer, Environment, Kind, SensorConfig, Stale, Turns, load_kind
 from agent.sensors.grid import Grid, next_tick
-from agent.wire.errors import Busy, LichenError, Refused
-from agent.wire.messages import ClockState, Reading, Sensor
+from agent.sensors.pending import Pending, Sink
+from agent.sensors.probe import Probe
+from agent.wire.errors import LichenError
+from agent.wire.messages import Quality, Reading, Sensor
 
 log = logging.getLogger(__name__)
 
-MAX_PENDING = 10_000
-"""Readings that may wait for a commit."""
 FIRST_COMMIT_S = 2.0
 """How long the first commit waits for the slowest sensor's first reading."""
 GRACE_MS = 500
 """How long after a tick a commit comes, so that it has the readings of that tick."""
+WAKE_EVERY_MS = 100
+"""The shortest time between two askings of a sensor that something happened to."""
+MISSED = 3
+"""A value is stale when no asking has ended for this many intervals."""
 MAX_ERROR = 256
 """Characters of an error that are kept; the limit of the about message."""
 
 
-class Sink(Protocol):
-    """Where readings go: the outbox."""
-
-    async def append(self, readings: Sequence[Reading], clock: ClockState, /) -> None:
-        """Keep them all, or raise Refused or Busy and keep none.  When cancelled, end what was begun."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """One channel's last value and when it was (None: never); ``error`` when the last asking failed."""
+    """One channel's last value and when it was (None: never).
+
+    ``error`` and its ``code``: why the last asking failed; ``stale``: the driver says that the
+    value is old.
+    """
 
     value: float | None = None
     mono_ms: int = 0
     wall_ms: int = 0
     error: str = ""
+    code: str = ""
+    stale: bool = False
+
+    @property
+    def quality(self) -> Quality:
+        return "failed" if self.error else "stale" if self.stale else "good"
 
 
 class Sampler:
     """All sensors of a board.
 
-    ``changed`` rings when a sensor begins or ceases to fail; ``dropped`` counts readings that
-    found no room.
+    ``changed`` rings when the quality of a sensor's values changes.
     """
 
     def __init__(
@@ -87,26 +91,35 @@ class Sampler:
         load: Callable[[str], Kind] = load_kind,
     ) -> None:
         self.changed = asyncio.Event()
-        self.dropped = 0
         self._clock = clock
-        self._sink = sink
         self._commit_every_ms = round(commit_every_s * 1000)
         self._threads = Threads()
+        turns = Turns()
         self._sensors = [
-            _Sensor(config, load, Environment(sysfs, state_dir, self._threads.lane())) for config in sensors
+            _Sensor(config, load, sysfs, state_dir, self._threads, turns, clock.mono_ms())
+            for config in sensors
         ]
         self._grid = Grid(clock.mono_ms)
-        self._pending: deque[Reading] = deque(maxlen=MAX_PENDING)
-        self._unasked = len(self._sensors)
         self._due = asyncio.Event()
-        self._refused = False
+        self._pending = Pending(sink, clock.state, self._due)
+        self._unasked = len(self._sensors)
         self._hurry_every_ms = 0
         self._hurry_until_ms = 0
+
+    @property
+    def dropped(self) -> int:
+        """How many readings found no room while the sink did not take them."""
+        return self._pending.dropped
+
+    @property
+    def refusal(self) -> str:
+        """Why the sink did not take the last commit; empty when it did."""
+        return self._pending.refusal
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Begin to sample, one task per sensor; cancelling the group ends it with a last commit."""
         for sensor in self._sensors:
-            group.create_task(self._sample(sensor), name=f"sensor {sensor.config.name}")
+            group.create_task(self._sample(sensor), name=f"sensor {sensor.probe.config.name}")
         group.create_task(self._commit_at_times(), name="sampler")
 
     def latest(self) -> dict[str, Latest]:
@@ -115,18 +128,8 @@ class Sampler:
 
     def sensors(self) -> tuple[Sensor, ...]:
         """Each channel as the about message describes it."""
-        return tuple(
-            Sensor(
-                name=channel.name,
-                kind=sensor.config.kind,
-                unit=channel.unit,
-                quantity=channel.quantity,
-                interval_ms=sensor.interval_ms,
-                error=sensor.latest[channel.name].error,
-            )
-            for sensor in self._sensors
-            for channel in sensor.channels
-        )
+        now_ms = self._clock.mono_ms()
+        return tuple(described for sensor in self._sensors for described in sensor.describe(now_ms))
 
     def hurry(self, every_s: float, for_s: float) -> None:
         """Ask and commit every ``every_s`` for the next ``for_s``: somebody is watching.
@@ -134,8 +137,20 @@ class Sampler:
         A sensor that is asked more often than that keeps its pace.  Called again it replaces what
         was said before; readings go on being stamped and stored as ever.
         """
-        self._hurry_every_ms = round(every_s * 1000)
-        self._hurry_until_ms = self._clock.mono_ms() + round(for_s * 1000)
+        every_ms, now_ms = round(every_s * 1000), self._clock.mono_ms()
+        as_before = now_ms < self._hurry_until_ms and every_ms == self._hurry_every_ms
+        self._hurry_every_ms = every_ms
+        self._hurry_until_ms = now_ms + round(for_s * 1000)
+        if not as_before:
+            self._due.set()
+            for sensor in self._sensors:
+                sensor.bell.set()
+
+    def _pace(self, every_ms: int, fastest_ms: int = 0) -> int:
+        """How often something happens that is done every ``every_ms`` while nobody watches."""
+        if self._clock.mono_ms() >= self._hurry_until_ms:
+            return every_ms
+        return min(every_ms, max(self._hurry_every_ms, fastest_ms))
 
     # --- sampling ------------------------------------------------------------------------------
 
@@ -145,25 +160,36 @@ class Sampler:
         not_before_ms = self._clock.mono_ms() + sensor.interval_ms // 2
         try:
             while True:
+                asked_ms = self._clock.mono_ms()
                 await self._ask(sensor)
-                now_ms = max(self._clock.mono_ms(), not_before_ms)
-                await self._grid.reach(next_tick(now_ms, sensor.interval_ms))
+                await self._until_next(sensor, asked_ms, not_before_ms)
         finally:
-            await sensor.close()
+            await sensor.probe.close()
+
+    async def _until_next(self, sensor: _Sensor, asked_ms: int, not_before_ms: int) -> None:
+        """Wait for the next tick, or until the driver has something to tell."""
+        while not sensor.woken:
+            pace_ms = self._pace(sensor.interval_ms, sensor.fastest_ms)
+            # The pace may have changed when the bell rings.
+            now_ms = max(self._clock.mono_ms(), min(not_before_ms, asked_ms + pace_ms // 2))
+            if await self._grid.reach(next_tick(now_ms, pace_ms), sensor.bell):
+                break
+        else:
+            left_ms = asked_ms + WAKE_EVERY_MS - self._clock.mono_ms()
+            if left_ms > 0:
+                await asyncio.sleep(left_ms / 1000)
+        sensor.woken = False
 
     async def _ask(self, sensor: _Sensor) -> None:
         mono_ms, wall_ms = self._clock.mono_ms(), self._clock.wall_ms()
-        answers = await sensor.ask()
+        answers = await sensor.probe.ask()
+        sensor.ended_ms = self._clock.mono_ms()
+        before = sensor.qualities()
         for name, answer in answers.items():
-            if isinstance(answer, LichenError):
-                value, before = None, sensor.latest[name]
-                text = str(answer)[:MAX_ERROR]
-                sensor.latest[name] = Latest(before.value, before.mono_ms, before.wall_ms, text)
-            else:
-                value = answer.value if isinstance(answer, Stale) else answer
-                sensor.latest[name] = Latest(value, mono_ms, wall_ms)
-            self._keep(Reading(name, value, mono_ms, wall_ms, isinstance(answer, Stale)))
-        if sensor.tell(answers):
+            for reading in sensor.take(name, answer, mono_ms, wall_ms):
+                self._pending.keep(reading)
+        sensor.tell(answers)
+        if sensor.qualities() != before:
             self.changed.set()
         if not sensor.asked:
             sensor.asked = True
@@ -173,24 +199,18 @@ class Sampler:
 
     # --- committing ----------------------------------------------------------------------------
 
-    def _keep(self, reading: Reading) -> None:
-        if len(self._pending) == MAX_PENDING:
-            self.dropped += 1  # the deque lets its oldest go
-        self._pending.append(reading)
-        if len(self._pending) >= MAX_PENDING // 2 and not self._refused:
-            self._due.set()
-
     async def _commit_at_times(self) -> None:
-        every_ms = self._commit_every_ms
-        grace_ms = min(GRACE_MS, every_ms // 4)
+        first_ms = min(self._pace(self._commit_every_ms), round(FIRST_COMMIT_S * 1000))
         try:
-            await self._until_due(self._clock.mono_ms() + min(every_ms, round(FIRST_COMMIT_S * 1000)))
+            await self._until_due(self._clock.mono_ms() + first_ms)
             while True:
-                await self._commit()
+                await self._pending.commit()
+                every_ms = self._pace(self._commit_every_ms)
+                grace_ms = min(GRACE_MS, every_ms // 4)
                 await self._until_due(next_tick(self._clock.mono_ms() - grace_ms, every_ms) + grace_ms)
         finally:
             self._threads.close()
-            await self._commit()
+            await self._pending.commit()
 
     async def _until_due(self, at_ms: int) -> None:
         """Wait until ``at_ms``, or until something brings the commit forward."""
@@ -202,91 +222,89 @@ class Sampler:
             timer.cancel()
             self._due.clear()
 
-    async def _commit(self) -> None:
-        """Hand over what waits.  A sink that refuses, or is busy, is asked again at the next commit."""
-        if not self._pending:
-            return
-        # Taken out first: a cancelled append ends what it began, and handing the same readings
-        # over again would store them twice.
-        batch = list(self._pending)
-        self._pending.clear()
-        try:
-            await self._sink.append(batch, self._clock.state())
-        except (Refused, Busy) as error:
-            self._put_back(batch)
-            if not self._refused:
-                log.warning("readings cannot be committed", extra={"reason": str(error)})
-            self._refused = True
-        else:
-            if self._refused:
-                log.info("readings are committed again", extra={"dropped": self.dropped})
-            self._refused = False
-
-    def _put_back(self, batch: list[Reading]) -> None:
-        """Before what came meanwhile, dropping the oldest beyond the bound."""
-        batch.extend(self._pending)
-        self.dropped += max(0, len(batch) - MAX_PENDING)
-        self._pending = deque(batch, maxlen=MAX_PENDING)
-
 
 class _Sensor:
-    """One sensor: its configuration, its driver once it is open, and what it last said."""
+    """One sensor in the sampler's hands: its probe, what it last said, and what wakes its task."""
 
-    def __init__(self, config: SensorConfig, load: Callable[[str], Kind], env: Environment) -> None:
-        self.config = config
-        self.channels: tuple[Channel, ...] = config.list_channels()
+    def __init__(
+        self,
+        config: SensorConfig,
+        load: Callable[[str], Kind],
+        sysfs: Path,
+        state_dir: Path,
+        threads: Threads,
+        turns: Turns,
+        now_ms: int,
+    ) -> None:
+        self.probe = Probe(config, Environment(sysfs, state_dir, threads.lane(), self.wake, turns), load)
         self.interval_ms = round(config.interval_s * 1000)
-        self.latest = {channel.name: Latest() for channel in self.channels}
+        self.fastest_ms = round(config.fastest_s * 1000)
+        self.latest = {channel.name: Latest() for channel in self.probe.channels}
+        self.bell = asyncio.Event()
+        self.woken = False
         self.asked = False
-        self._load = load
-        self._env = env
-        self._driver: Driver | None = None
+        self.ended_ms = now_ms
         self._failing = False
+        heartbeat_ms = round(config.heartbeat_s * 1000)
+        self._sieves = {
+            name: Sieve(
+                config.conditioning(name).deadband, heartbeat_ms=heartbeat_ms, interval_ms=self.interval_ms
+            )
+            for name in self.latest
+        }
 
-    async def ask(self) -> Mapping[str, Answer]:
-        """Open the sensor if need be and read it: a value, or what is wrong, for each channel."""
-        error: LichenError
-        try:
-            async with asyncio.timeout(self.config.timeout_s):
-                if self._driver is None:
-                    self._driver = await self._load(self.config.kind).open(self.config, self._env)
-                answers = await self._driver.read()
-            return {name: _finite(answers[name]) for name in self.latest if name in answers}
-        except TimeoutError:
-            error = Refused(f"no answer within {self.config.timeout_s:g} s", code="timeout")
-        except LichenError as failure:
-            error = failure
-        except Exception as failure:  # noqa: BLE001  a driver's fault costs its own sensor, not the board
-            error = Refused(f"{type(failure).__name__}: {failure}", code="fault")
-            error.__cause__ = failure
-        return dict.fromkeys(self.latest, error)
+    def wake(self) -> None:
+        """The driver says that something has happened (`Environment.wake`)."""
+        self.woken = True
+        self.bell.set()
 
-    def tell(self, answers: Mapping[str, Answer]) -> bool:
-        """Log that the sensor began or ceased to fail; whether it did."""
+    def take(self, name: str, answer: Answer, mono_ms: int, wall_ms: int) -> Sequence[Reading]:
+        """Remember what a channel said; the readings that are to be kept of it."""
+        if isinstance(answer, LichenError):
+            before, text = self.latest[name], str(answer)[:MAX_ERROR]
+            self.latest[name] = Latest(before.value, before.mono_ms, before.wall_ms, text, answer.code)
+            return self._sieves[name].sift(Reading(name, None, mono_ms, wall_ms))
+        value, stale = (answer.value, True) if isinstance(answer, Stale) else (answer, False)
+        self.latest[name] = Latest(value, mono_ms, wall_ms, stale=stale)
+        return self._sieves[name].sift(Reading(name, value, mono_ms, wall_ms, stale))
+
+    def qualities(self) -> list[Quality]:
+        """How far each channel's last word can be relied on."""
+        return [latest.quality for latest in self.latest.values()]
+
+    def describe(self, now_ms: int) -> list[Sensor]:
+        """Each channel for the about message."""
+        config, described = self.probe.config, []
+        overdue = now_ms - self.ended_ms > MISSED * self.interval_ms + GRACE_MS
+        for channel in self.probe.channels:
+            latest = self.latest[channel.name]
+            is_sifted = config.conditioning(channel.name).deadband is not None
+            heartbeat_ms = round(config.heartbeat_s * 1000) if is_sifted else 0
+            described.append(
+                Sensor(
+                    name=channel.name,
+                    kind=config.kind,
+                    unit=channel.unit,
+                    quantity=channel.quantity,
+                    interval_ms=max(self.interval_ms, heartbeat_ms),
+                    error=latest.error,
+                    quality="stale" if overdue and latest.quality == "good" else latest.quality,
+                    tags=dict(config.tags),
+                )
+            )
+        return described
+
+    def tell(self, answers: Mapping[str, Answer]) -> None:
+        """Log that the sensor began or ceased to fail."""
         errors = [answer for answer in answers.values() if isinstance(answer, LichenError)]
         if bool(errors) == self._failing:
-            return False
+            return
         self._failing = bool(errors)
+        name = self.probe.config.name
         if errors:
             error = errors[0]
             # A fault of the driver is somebody's to mend, and a traceback says where.
             cause = error.__cause__ if error.code == "fault" else None
-            extra = {"sensor": self.config.name, "reason": str(error)}
-            log.warning("sensor fails", extra=extra, exc_info=cause)
+            log.warning("sensor fails", extra={"sensor": name, "reason": str(error)}, exc_info=cause)
         else:
-            log.info("sensor answers again", extra={"sensor": self.config.name})
-        return True
-
-    async def close(self) -> None:
-        if self._driver is not None:
-            await self._driver.close()
-
-
-def _finite(answer: Answer) -> Answer:
-    """An answer that can be stored and sent, or why not."""
-    if isinstance(answer, LichenError):
-        return answer
-    value = answer.value if isinstance(answer, Stale) else answer
-    if not math.isfinite(value):
-        return Refused(f"it said {value}, which is no value")
-    return Stale(float(value)) if isinstance(answer, Stale) else float(value)
+            log.info("sensor answers again", extra={"sensor": name})

@@ -3,7 +3,7 @@
 Called by ``lichen-agent sensors scan``; the running agent never is.  Everything here reads
 sysfs and may block.
 
-    tables = scan(config.sysfs)
+    tables, failures = scan(config.sysfs)
     print(to_toml(tables))              # ready to paste
     added = add(path, tables)           # or written: what the file does not have yet
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 from agent.base.files import write_file
 from agent.sensors.driver import KINDS, Kind, load_kind
-from agent.wire.errors import ConfigError
+from agent.wire.errors import ConfigError, LichenError
 
 Table = dict[str, Any]
 
@@ -26,11 +26,27 @@ MANNER = frozenset({"name", "interval_s", "timeout_s"})
 
 
 def scan(
-    sysfs: Path, kinds: Iterable[str] = tuple(KINDS), load: Callable[[str], Kind] = load_kind
-) -> list[Table]:
-    """A table for each sensor that answers now, each with a name of its own."""
+    sysfs: Path, kinds: Iterable[str] | None = None, load: Callable[[str], Kind] = load_kind
+) -> tuple[list[Table], list[str]]:
+    """A table for each sensor that answers now, each with a name of its own; and which kinds could
+    not look, and why.  Without ``kinds``: all that are built in or installed."""
+    if kinds is None:
+        from agent.sensors import foreign  # 1.5 MB, which only a scan may cost every board
+
+        kinds = (*KINDS, *foreign.kinds())
     taken: set[str] = set()
-    return [_renamed(table, taken) for kind in kinds for table in load(kind).scan(sysfs)]
+    tables: list[Table] = []
+    failures: list[str] = []
+    for kind in kinds:
+        try:
+            tables += [_renamed(table, taken) for table in load(kind).scan(sysfs)]
+        except LichenError as error:
+            failures.append(str(error))
+        except Exception as error:
+            if kind in KINDS:
+                raise
+            failures.append(f"the driver of {kind!r} cannot look: {type(error).__name__}: {error}")
+    return tables, failures
 
 
 def to_toml(tables: Sequence[Table]) -> str:
@@ -51,8 +67,10 @@ def add(path: Path, tables: Sequence[Table]) -> list[Table]:
     """Write to the file those that it does not have yet, and return them.
 
     What is in the file stays, comments too unless its sensors are written as an inline list.
-    A name that is taken gets a number.  Raises ConfigError.
+    A name that is taken gets a number.  A symbolic link stays one: what it leads to is written.
+    Raises ConfigError.
     """
+    path = path.resolve()
     text, before = _read(path)
     present = before.get("sensors", [])
     taken = {table.get("name") for table in present}

@@ -56,6 +56,7 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     ),
     "agent.sensors": (AGENT, LEAF),
     "agent.commands": ({"agent"}, "the agent runs on a board: it never imports the hub"),
+    "agent.workbench": ({"agent"}, "the agent runs on a board: it never imports the hub"),
     "agent.app": ({"agent"}, "the agent runs on a board: it never imports the hub"),
     "agent.__main__": ({"agent"}, "the agent runs on a board: it never imports the hub"),
     "hub.config": (CONTRACT, STACK),

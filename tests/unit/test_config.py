@@ -187,7 +187,7 @@ ROOM = {"name": "room", "kind": "file", "path": "/run/room"}
         ),
         (
             [{"name": "c", "kind": "command", "command": ["a"], "unit": "V", "channels": {"x": {}}}],
-            "sensors[0]: unit and quantity belong to each of the channels",
+            "sensors[0].unit: it has several channels: say of which",
         ),
         ([ROOM | {"name": f"r{n}"} for n in range(513)], "sensors: 513 entries where 0 to 512 are allowed"),
         (

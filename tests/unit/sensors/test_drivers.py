@@ -13,8 +13,9 @@ import pytest
 
 from agent.sensors import driver, sysfs
 from agent.sensors.blocking import Threads
-from agent.sensors.driver import KINDS, Environment, load_kind, read_sensor
-from agent.wire.errors import LichenError, Refused
+from agent.sensors.conditioning import condition
+from agent.sensors.driver import KINDS, Answer, Environment, load_kind, read_sensor
+from agent.wire.errors import Refused
 from support.sysfs import Sysfs
 
 
@@ -23,7 +24,7 @@ def test_the_examples_hold(module: Any) -> None:
     assert doctest.testmod(module).failed == 0
 
 
-async def read(tmp_path: Path, **table: Any) -> Mapping[str, float | LichenError]:
+async def read(tmp_path: Path, **table: Any) -> Mapping[str, Answer]:
     """Open a sensor on the tree in ``tmp_path``, read it once and close it."""
     threads = Threads()
     sensor = read_sensor({"name": "s", **table}, "sensors[0]")
@@ -31,7 +32,8 @@ async def read(tmp_path: Path, **table: Any) -> Mapping[str, float | LichenError
     opened = await load_kind(sensor.kind).open(sensor, env)
     try:
         async with asyncio.timeout(5):
-            return await opened.read()
+            answers = await opened.read()
+        return {name: condition(answer, sensor.conditioning(name), "") for name, answer in answers.items()}
     finally:
         await opened.close()
         threads.close()
@@ -174,7 +176,7 @@ async def test_file_does_not_wait_for_a_pipe(tmp_path: Path) -> None:
 # --- command -----------------------------------------------------------------------------------
 
 
-async def run(script: str, **table: Any) -> Mapping[str, float | LichenError]:
+async def run(script: str, **table: Any) -> Mapping[str, Answer]:
     return await read(Path("/nowhere"), kind="command", command=["sh", "-c", script], **table)
 
 

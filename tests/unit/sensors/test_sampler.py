@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from agent.clock import Clock
-from agent.sensors.driver import SensorConfig
-from agent.sensors.sampler import MAX_PENDING, Sampler
+from agent.sensors.driver import Conditioning, SensorConfig
+from agent.sensors.pending import MAX_PENDING
+from agent.sensors.sampler import Sampler
 from agent.wire.errors import Busy, LichenError, Refused
 from agent.wire.messages import ClockState, Reading
 from fakes.sensor import HANGS, FakeSensors
@@ -211,7 +212,9 @@ async def test_a_value_that_no_message_can_carry_is_a_failure() -> None:
 async def test_one_channel_may_fail_alone() -> None:
     world, box = FakeSensors(), Box()
     world.says |= {"soil.a": 1.0, "soil.b": 2.0}
-    sampling = sampler(world, box, world.configure("soil", channels=("a", "b"), unit="%"))
+    sampling = sampler(
+        world, box, world.configure("soil", channels={"a": Conditioning(unit="%"), "b": Conditioning()})
+    )
     async with running(sampling):
         await asyncio.sleep(1)
         world.says["soil.b"] = Refused("broken wire")

@@ -24,7 +24,7 @@ def test_the_examples_hold() -> None:
 
 
 def test_a_machine_without_sensors_has_its_capacity(tmp_path: Path) -> None:
-    assert scan(tmp_path) == [CAPACITY]
+    assert scan(tmp_path) == ([CAPACITY], [])
 
 
 def test_what_answers_is_found_under_names_of_their_own(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_what_answers_is_found_under_names_of_their_own(tmp_path: Path) -> None:
     tree.hwmon(1, "nvme", {"temp1_input": 1, "temp1_label": "Composite"}, device="nvme1")
     tree.hwmon(2, "cpu_thermal", {"temp1_input": 1}, device="thermal_zone0")  # a zone in another dress
     tree.hwmon(10, "chip", {"in10_input": 1, "in2_input": 1, "in3_input": "?", "fan1_input": 1, "pwm1": 1})
-    assert scan(tmp_path) == [
+    assert scan(tmp_path)[0] == [
         CAPACITY,
         {"name": "nvme-composite", "kind": "hwmon", "chip": "nvme", "feature": "temp1", "device": "nvme0"},
         {"name": "nvme-composite-2", "kind": "hwmon", "chip": "nvme", "feature": "temp1", "device": "nvme1"},
@@ -48,7 +48,7 @@ def test_what_answers_is_found_under_names_of_their_own(tmp_path: Path) -> None:
         {"name": "acpitz", "kind": "thermal", "zone": "thermal_zone1"},
         {"name": "acpitz-2", "kind": "thermal", "zone": "thermal_zone2"},
     ]
-    parse(to_toml(scan(tmp_path)))
+    parse(to_toml(scan(tmp_path)[0]))
 
 
 def test_a_new_file_is_made(tmp_path: Path) -> None:
