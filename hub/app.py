@@ -84,7 +84,14 @@ class App:
 
             access = Access(store, now_ms, executor=executor)
             joining = Joining(
-                store, authority, keys, config, now_ms, document=announcement.text, executor=executor
+                store,
+                authority,
+                keys,
+                config,
+                now_ms,
+                document=announcement.text,
+                put_out=revocation.enforce,
+                executor=executor,
             )
             renewal = Renewal(store, authority, keys, now_ms, document=announcement.text, executor=executor)
             application = build(

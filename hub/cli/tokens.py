@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 import tomli_w
@@ -58,6 +59,7 @@ def token() -> None:
 @click.option(
     "--uses", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Boards it admits."
 )
+@click.option("--replaces", default="", metavar="BOARD", help="Whose name and labels it takes.")
 @click.option("--ttl", type=Duration(), default="7d", show_default=True, help="How long it is good for.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the join file here (mode 0600).")
 @json_option
@@ -67,17 +69,19 @@ async def new(
     name: str,
     pairs: tuple[tuple[str, str], ...],
     uses: int,
+    replaces: str,
     ttl: int,
     output: Path | None,
     as_json: bool,
 ) -> None:
     """Make a token and print its join file.
 
-    The file goes onto the card as lichen-join.toml; it is shown this once only.
+    The file goes onto the card as lichen-join.toml; it is shown this once only. With --replaces,
+    BOARD is revoked when the new one joins; what it has measured stays with it.
     """
     if output is not None and output.exists():
         raise ConfigError(f"{output} exists already", hint="choose another file, or remove it first")
-    wanted = {"name": name, "labels": dict(pairs), "uses": uses, "ttl_s": ttl}
+    wanted = {"name": name, "labels": dict(pairs), "uses": uses, "ttl_s": ttl, "replaces": replaces}
     answer = await hub.call("POST", "/tokens", json=wanted)
     if output is not None:
         write_file(output, tomli_w.dumps(answer["join_file"]).encode())
@@ -115,5 +119,5 @@ async def list_tokens(hub: Hub, as_json: bool) -> None:
 @asks_hub
 async def revoke(hub: Hub, id: str, as_json: bool) -> None:
     """Make the token ID useless; boards that joined with it stay."""
-    await hub.call("DELETE", f"/tokens/{id}")
+    await hub.call("DELETE", f"/tokens/{quote(id, safe='')}")
     print_json({"revoked": id}) if as_json else click.echo(f"Token {id} is revoked.")

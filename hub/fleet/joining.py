@@ -10,16 +10,16 @@ asks, so everything in a request is a stranger's word until it is proven here:
 4. the proof, signed by the log key, over this hub, this token, the TLS key and the sealing key;
 5. the certificate request, of which only the public key is taken.
 
-Name and labels come from the token alone.  A board that is known keeps those it has.  Then a
-certificate is signed on a thread, and board, use of the token, certificate and event are
-written in one transaction that looks at 3 again.
+Name and labels come from the token alone, or from the board that it replaces.  A board that is
+known keeps those it has.  Then a certificate is signed on a thread, and board, use of the token,
+certificate and event are written in one transaction that looks at 3 again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ from hub.access.keys import Keyring
 from hub.access.throttle import Throttle
 from hub.config import Config
 from hub.fleet.authority import Authority
+from hub.fleet.replacement import hand_over, predecessor
 from hub.fleet.revocation import refuse_revoked
 from hub.store import boards, events, tokens
 from hub.store.boards import BoardRow
@@ -66,7 +67,11 @@ class _Admission:
 
 
 class Joining:
-    """Decides about join requests.  ``document`` says the signed hub document of now."""
+    """Decides about join requests.
+
+    ``document`` says the signed hub document of now; ``put_out`` ends what a board that was
+    revoked in the store still has open.
+    """
 
     def __init__(
         self,
@@ -77,6 +82,7 @@ class Joining:
         now_ms: Callable[[], int],
         *,
         document: Callable[[], str],
+        put_out: Callable[[], Awaitable[None]],
         executor: Executor | None = None,
     ) -> None:
         self._store = store
@@ -85,6 +91,7 @@ class Joining:
         self._config = config
         self._now_ms = now_ms
         self._document = document
+        self._put_out = put_out
         self._executor = executor
         # No token is ever guessed; this keeps a stranger's attempts from costing anything.
         self._throttle = Throttle(now_ms, free=10, base_ms=1000, high_ms=60_000)
@@ -118,6 +125,8 @@ class Joining:
             name = await _enter(tx, token, applicant, admission, now_ms)
             await add_certificate(tx, applicant.board, issued.serial, now_ms, issued.not_after_ms)
         log.info("board joined", extra={"board": applicant.board, "board_name": name, "token": token.id})
+        if token.replaces is not None:
+            await self._put_out()
         return JoinAnswer(applicant.board, issued.pem, self._document(), name)
 
     async def _token(self, tx: Tx, secret: str, remote: str) -> Token:
@@ -157,7 +166,14 @@ async def _admit(tx: Tx, token: Token, applicant: _Applicant, now_ms: int) -> _A
     if not again and token.expires_ms <= now_ms:
         hours = (now_ms - token.expires_ms) // 3_600_000
         raise Refused(f"this join token expired {hours} h ago", code="expired", hint=ANOTHER)
-    return _Admission(await _known(tx, applicant), again)
+    known = await _known(tx, applicant)
+    if token.replaces is not None and known is not None and not again and known.id != token.replaces:
+        raise Refused(
+            f"this machine has joined as {known.name!r}, so it cannot take the place of another board",
+            code="conflict",
+            hint="give it new keys (remove its state directory), or use a token without --replaces",
+        )
+    return _Admission(known, again)
 
 
 async def _known(tx: Tx, applicant: _Applicant) -> BoardRow | None:
@@ -191,12 +207,16 @@ def _check_proof(request: JoinRequest, applicant: _Applicant, hub: str) -> None:
 async def _enter(tx: Tx, token: Token, applicant: _Applicant, admission: _Admission, now_ms: int) -> str:
     """Write down that the board is here; returns its name."""
     board = admission.known
+    old = None
     if board is None:
+        old = await predecessor(tx, token, applicant.board)
+        if old is not None:
+            await hand_over(tx, old, applicant.board, now_ms)
         board = await boards.add_board(
             tx,
             id=applicant.board,
-            name=token.name or f"board-{applicant.board[:4]}",
-            labels=token.labels,
+            name=old.name if old else token.name or f"board-{applicant.board[:4]}",
+            labels=old.labels if old else token.labels,
             log_key=applicant.key.vkey,
             seal_key=applicant.seal_key,
             joined_ms=now_ms,
@@ -205,10 +225,7 @@ async def _enter(tx: Tx, token: Token, applicant: _Applicant, admission: _Admiss
         await boards.rekey_board(tx, board.id, applicant.seal_key)
     if not admission.again:
         await tokens.use_token(tx, token.id, board.id, now_ms)
-        text = (
-            f"joined with token {token.id}"
-            if admission.known is None
-            else f"joined again with token {token.id}"
-        )
+        text = f"joined {'again ' if admission.known else ''}with token {token.id}"
+        text += f", in place of {old.id}" if old else ""
         await events.add_event(tx, at_ms=now_ms, kind="joined", text=text, board=board.id, actor="board")
     return board.name

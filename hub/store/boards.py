@@ -214,6 +214,15 @@ async def revoke_board(tx: AsyncConnection, id: str, at_ms: int) -> bool:
     return (await tx.execute(asked.values(revoked_ms=at_ms))).rowcount == 1
 
 
+async def retire_board(tx: AsyncConnection, row: BoardRow, successor: str, at_ms: int) -> str:
+    """Revoke a board whose place ``successor`` takes, and free its name; returns its new one."""
+    name = await _free_name(tx, f"{row.name[: LONGEST_NAME - 9]}-replaced")
+    revoked_ms = func.coalesce(boards.c.revoked_ms, at_ms)
+    asked = update(boards).where(boards.c.id == row.id)
+    await tx.execute(asked.values(name=name, revoked_ms=revoked_ms, replaced_by=successor))
+    return name
+
+
 async def rename_board(tx: AsyncConnection, id: str, name: str) -> None:
     """Call a board ``name``.  Raises Refused: "conflict" when another is called so, or for its form."""
     try:

@@ -20,7 +20,8 @@ from hub.store.secrets import fingerprint, new_secret
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A join token: the boards it admits get ``name`` (or one from their id) and ``labels``."""
+    """A join token: the boards it admits get ``name`` (or one from their id) and ``labels``, or
+    those of the board that it ``replaces``."""
 
     id: int
     name: str
@@ -43,7 +44,14 @@ class Token:
 
 
 async def new_token(
-    tx: Tx, *, name: str, labels: Mapping[str, str], uses: int, expires_ms: int, now_ms: int
+    tx: Tx,
+    *,
+    name: str,
+    labels: Mapping[str, str],
+    uses: int,
+    expires_ms: int,
+    now_ms: int,
+    replaces: str | None = None,
 ) -> tuple[int, str]:
     """Make a token; returns its id and its secret, which nobody can ask for again.
 
@@ -59,6 +67,7 @@ async def new_token(
             uses=uses,
             created_ms=now_ms,
             expires_ms=expires_ms,
+            replaces=replaces,
         )
         .returning(join_tokens.c.id)
     )

@@ -36,6 +36,7 @@ class Hub:
 
     def __init__(self, store: Store, directory: Path, executor: ThreadPoolExecutor) -> None:
         self.at_ms = START_MS
+        self.put_out = 0
         self.store = store
         self.keys = Keyring.generate()
         self.authority = Authority.create(directory, self.keys.hub, "127.0.0.1", START_MS)
@@ -46,14 +47,26 @@ class Hub:
             Config(name="north"),
             lambda: self.at_ms,
             document=lambda: "the hub document",
+            put_out=self._put_out,
             executor=executor,
         )
 
-    async def token(self, name: str = "", uses: int = 1, **labels: str) -> JoinFile:
+    async def _put_out(self) -> None:
+        self.put_out += 1
+
+    async def token(
+        self, name: str = "", uses: int = 1, replaces: str | None = None, **labels: str
+    ) -> JoinFile:
         """A join file with a new token, good for an hour."""
         async with self.store.write() as tx:
             _, secret = await tokens.new_token(
-                tx, name=name, labels=labels, uses=uses, expires_ms=self.at_ms + HOUR_MS, now_ms=self.at_ms
+                tx,
+                name=name,
+                labels=labels,
+                uses=uses,
+                expires_ms=self.at_ms + HOUR_MS,
+                now_ms=self.at_ms,
+                replaces=replaces,
             )
         return self.joining.join_file(secret)
 
@@ -268,3 +281,59 @@ async def test_a_revoked_board_stays_out_and_its_certificates_are_on_the_list(hu
         serials = await certificates.revoked_serials(tx)
     found = x509.load_pem_x509_certificate(answer.certificate_pem.encode())
     assert serials == [f"{found.serial_number:x}"]
+
+
+# --- in place of another -------------------------------------------------------------------------------
+
+
+async def test_a_new_card_takes_name_and_labels_of_the_old_one(hub: Hub) -> None:
+    old, new = Applicant(), Applicant()
+    await hub.joining.join(old.request(await hub.token("pump", site="north")))
+    file = await hub.token(replaces=old.board)
+    hub.at_ms += 5
+    answer = await hub.joining.join(new.request(file))
+    assert (answer.board, answer.name, hub.put_out) == (new.board, "pump", 1)
+    [row] = await hub.boards()
+    assert (row.id, row.name, row.labels) == (new.board, "pump", {"site": "north"})
+    async with hub.store.read() as tx:
+        gone = await boards.get_board(tx, old.board)
+        events_of = {board: await events.list_events(tx, board=board) for board in (old.board, new.board)}
+        serials = await certificates.revoked_serials(tx)
+    assert (gone.name, gone.revoked_ms, gone.replaced_by) == ("pump-replaced", hub.at_ms, new.board)
+    assert len(serials) == 1
+    assert events_of[old.board][0].kind == "replaced"
+    assert f"in place of {old.board}" in events_of[new.board][0].text
+    # A lost answer is given again, and replaces nobody twice; the old one is out.
+    assert (await hub.joining.join(new.request(file))).name == "pump"
+    assert "was revoked" in await hub.says_no(old.request(await hub.token()), "revoked")
+    assert len(await hub.boards()) == 1
+
+
+async def test_one_place_is_taken_once(hub: Hub) -> None:
+    old = Applicant()
+    await hub.joining.join(old.request(await hub.token("pump")))
+    first, second = await hub.token(replaces=old.board), await hub.token(replaces=old.board)
+    await hub.joining.join(Applicant().request(first))
+    assert "has been replaced" in await hub.says_no(Applicant().request(second), "conflict")
+    assert [row.name for row in await hub.boards()] == ["pump"]
+
+
+async def test_a_board_that_kept_its_keys_replaces_nobody(hub: Hub) -> None:
+    pump, other = Applicant(), Applicant()
+    await hub.joining.join(pump.request(await hub.token("pump")))
+    await hub.joining.join(other.request(await hub.token("valve")))
+    file = await hub.token(replaces=pump.board)
+    assert "has joined as" in await hub.says_no(other.request(file), "conflict")
+    assert (await hub.joining.join(pump.request(file))).name == "pump"
+    assert [row.name for row in await hub.boards()] == ["pump", "valve"]
+
+
+async def test_a_board_that_was_revoked_before_can_be_replaced(hub: Hub) -> None:
+    old, new = Applicant(), Applicant()
+    await hub.joining.join(old.request(await hub.token("pump")))
+    async with hub.store.write() as tx:
+        await boards.revoke_board(tx, old.board, 7)
+    await hub.joining.join(new.request(await hub.token(replaces=old.board)))
+    async with hub.store.read() as tx:
+        gone = await boards.get_board(tx, old.board)
+    assert (gone.revoked_ms, gone.replaced_by) == (7, new.board)

@@ -158,3 +158,20 @@ async def test_a_revocation_that_a_crash_cut_short_is_whole_after_the_start(lab:
     await stays_out(lab, board, joined["certificate_pem"])
     async with connect(address(lab, other, others["certificate_pem"])):
         pass
+
+
+async def test_the_old_board_is_out_when_the_new_one_joins(lab: Lab) -> None:
+    old, new = Applicant(), Applicant()
+    _, joined = await join(lab, old.request(await join_file(lab, name="pump", labels={"site": "north"})))
+    file = await join_file(lab, replaces="pump")
+    async with connect(address(lab, old, joined["certificate_pem"])) as session:
+        _, answer = await join(lab, new.request(file))
+        assert answer["name"] == "pump"
+        with pytest.raises(LinkDown):
+            async with asyncio.timeout(2):
+                await anext(session.messages())
+    await stays_out(lab, old, joined["certificate_pem"])
+    [row] = (await lab.api("GET", "/boards"))["boards"]
+    assert (row["id"], row["labels"]) == (new.board, {"site": "north"})
+    [token] = [row for row in (await lab.api("GET", "/tokens"))["tokens"] if "replaces" in row]
+    assert (token["replaces"], token["state"]) == (old.board, "used")

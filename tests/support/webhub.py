@@ -105,8 +105,16 @@ class WebHub:
         keys = Keyring.generate()
         authority = Authority.create(directory, keys.hub, "127.0.0.1", time.time_ns() // 1_000_000)
         config = Config(name="north")
+        revocation = Revocation(store, authority, latest, now_ms, deny=lambda boards: None, executor=executor)
         joining = Joining(
-            store, authority, keys, config, now_ms, document=lambda: "the hub document", executor=executor
+            store,
+            authority,
+            keys,
+            config,
+            now_ms,
+            document=lambda: "the hub document",
+            put_out=revocation.enforce,
+            executor=executor,
         )
         renewal = Renewal(
             store, authority, keys, now_ms, document=lambda: "the hub document", executor=executor
@@ -123,9 +131,7 @@ class WebHub:
             joining=joining,
             commands=Commands(store, keys, now_ms),
             renewal=renewal,
-            revocation=Revocation(
-                store, authority, latest, now_ms, deny=lambda boards: None, executor=executor
-            ),
+            revocation=revocation,
             counters=Ingest(store, latest, now_ms).counters,
             now_ms=now_ms,
         )
