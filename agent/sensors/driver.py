@@ -21,7 +21,7 @@ they are known while the hardware is absent.
 (30.0, Channel(name='board.cpu', unit='%', quantity='usage'))
 >>> read_sensor({"name": "board", "kind": "capacitor"}, "sensors[0]")
 Traceback (most recent call last):
-agent.wire.errors.ConfigError: sensors[0].kind: 'capacitor' is not one of 'capacity', 'command', 'file', 'hwmon', 'thermal'; did you mean 'capacity'?
+agent.wire.errors.ConfigError: sensors[0].kind: 'capacitor' is not one of 'capacity', 'command', 'file', 'gpio', 'hwmon', 'iio', 'thermal', 'w1'; did you mean 'capacity'?
 """  # noqa: E501  an error is one line
 
 from __future__ import annotations
@@ -46,8 +46,11 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "capacity": "agent.sensors.capacity",
         "command": "agent.sensors.command",
         "file": "agent.sensors.file",
+        "gpio": "agent.sensors.gpio",
         "hwmon": "agent.sensors.hwmon",
+        "iio": "agent.sensors.iio",
         "thermal": "agent.sensors.thermal",
+        "w1": "agent.sensors.w1",
     }
 )
 """Each kind and the module that drives it."""

@@ -11,6 +11,9 @@ alike also by its device (the last part of what ``hwmon*/device`` points at):
     chip = "nvme"
     feature = "temp1"
     device = "nvme0"            # only where there is more than one "nvme"
+
+An alarm is a feature, too, and tells 0 or 1: ``in0_lcrit_alarm`` of the chip ``rpi_volt`` says that
+a Raspberry Pi had too little voltage since it was last asked.
 """
 
 from __future__ import annotations
@@ -24,27 +27,20 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 from agent.sensors.driver import Channel, Environment, SensorConfig
-from agent.sensors.sysfs import Search, numbered, read_number, read_text, says, slug
+from agent.sensors.sysfs import Measure, Search, numbered, read_number, read_text, says, slug
 from agent.wire.decode import Length, Match
 from agent.wire.errors import LichenError, Refused
 
 CLASS = "class/hwmon"
 CHIP = "hwmon"
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """What a family of features tells: its unit, and how many of the kernel's steps make one."""
-
-    unit: str
-    quantity: str
-    steps: int
+W1_CHIP = "w1_slave_temp"
+"""The name of every 1-wire thermometer, which kind ``w1`` reads with more care."""
 
 
 MEASURES: Mapping[str, Measure] = MappingProxyType(
     {
         "temp": Measure("Cel", "temperature", 1000),
-        "fan": Measure("/min", "speed", 1),
+        "fan": Measure("/min", "speed"),
         "in": Measure("V", "voltage", 1000),
         "curr": Measure("A", "current", 1000),
         "power": Measure("W", "power", 1_000_000),
@@ -53,8 +49,16 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
 )
 """By the letters that a feature's name begins with."""
 
+ALARM = Measure("", "alarm")
 FAMILIES = "|".join(MEASURES)
-Feature = Annotated[str, Match(rf"({FAMILIES})[0-9]{{1,3}}", f"one of {', '.join(MEASURES)} and a number")]
+ALARMS = "(_(lcrit|min|max|crit|emergency))?_alarm|_fault"
+Feature = Annotated[
+    str,
+    Match(
+        rf"({FAMILIES})[0-9]{{1,3}}({ALARMS})?",
+        f"one of {', '.join(MEASURES)} and a number, or such a one's alarm, as in in0_lcrit_alarm",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +68,18 @@ class Options(SensorConfig):
     chip: Annotated[str, Length(1, 64)]
     """The chip's name, as the file ``name`` says it."""
     feature: Feature
-    """What of the chip is read: the part of its files' names before ``_input``."""
+    """What of the chip is read: the part of its files' names before ``_input``, or the name of an alarm."""
     device: Annotated[str, Length(1, 128)] | None = None
     """The device behind the chip, where several chips share a name."""
 
     @property
+    def is_alarm(self) -> bool:
+        """Whether it tells 0 or 1 rather than a measure."""
+        return "_" in self.feature
+
+    @property
     def measure(self) -> Measure:
-        return MEASURES[self.feature.rstrip("0123456789")]
+        return ALARM if self.is_alarm else MEASURES[self.feature.rstrip("0123456789")]
 
     def list_channels(self) -> tuple[Channel, ...]:
         return (Channel(self.name, self.measure.unit, self.measure.quantity),)
@@ -109,8 +118,9 @@ class Hwmon:
         """Nothing is held open."""
 
     def _value(self) -> float:
-        path = self._search.directory() / f"{self._options.feature}_input"
-        return read_number(path) / self._options.measure.steps
+        options = self._options
+        file = options.feature if options.is_alarm else f"{options.feature}_input"
+        return options.measure.value(read_number(self._search.directory() / file))
 
     def _matches(self, path: Path) -> bool:
         if not says(path / "name", self._options.chip):
@@ -124,28 +134,32 @@ def _device(path: Path) -> str:
 
 
 def _is_chip(path: Path) -> bool:
-    """Whether the chip has a name, and is not a thermal zone in another dress."""
+    """Whether the chip has a name, and is not a sensor of another kind in another dress."""
     try:
-        read_text(path / "name")
+        name = read_text(path / "name")
     except Refused:
         return False
-    return not _device(path).startswith("thermal_zone")
+    return not _device(path).startswith("thermal_zone") and name != W1_CHIP
 
 
 def _features(path: Path) -> Iterator[tuple[str, str]]:
-    """Each readable feature with its label, by family and number."""
+    """Each readable feature with its label, by family and number; alarms of what tells nothing else."""
     for family in MEASURES:
-        for feature in _numbers(path, family):
+        inputs = _named(path, rf"({family}([0-9]{{1,3}}))_input")
+        alarms = _named(path, rf"({family}([0-9]{{1,3}})({ALARMS}))")
+        measured = set(inputs)
+        for feature in [*inputs, *(alarm for alarm in alarms if alarm.partition("_")[0] not in measured)]:
             try:
-                read_number(path / f"{feature}_input")
+                read_number(path / (feature if "_" in feature else f"{feature}_input"))
             except Refused:
                 continue
             yield feature, _label(path / f"{feature}_label") or feature
 
 
-def _numbers(path: Path, family: str) -> list[str]:
-    names = (re.fullmatch(rf"{family}([0-9]{{1,3}})_input", file.name) for file in path.iterdir())
-    return [f"{family}{number}" for number in sorted(int(match[1]) for match in names if match)]
+def _named(path: Path, pattern: str) -> list[str]:
+    """The first groups of what the chip's files match, by their numbers, the second groups."""
+    found = (re.fullmatch(pattern, file.name) for file in path.iterdir())
+    return [name for _, name in sorted((int(match[2]), match[1]) for match in found if match)]
 
 
 def _label(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Finding and reading small kernel files: what ``thermal``, ``hwmon`` and ``file`` have in common.
+"""Finding and reading small kernel files: what ``thermal``, ``hwmon``, ``iio`` and ``file`` have in common.
 
 Owns the turning of a file's text into a number, of file errors into Refused with the path in
 it, and of a device's own words into its directory.  Called by the drivers, inside
@@ -11,11 +11,27 @@ import math
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.wire.errors import Refused
 
 MAX_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What a family of files tells: its unit, and how the kernel's number becomes one of it."""
+
+    unit: str
+    quantity: str
+    steps: int = 1
+    """How many of the kernel's steps make one unit."""
+    times: int = 1
+    """How many units make one of the kernel's steps."""
+
+    def value(self, number: float) -> float:
+        return number * self.times / self.steps
 
 
 def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:

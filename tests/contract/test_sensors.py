@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from agent.sensors.blocking import Threads
-from agent.sensors.driver import Driver, Environment, Kind, SensorConfig, load_kind, read_sensor
+from agent.sensors.driver import Answer, Driver, Environment, Kind, SensorConfig, load_kind, read_sensor
 from agent.wire.decode import decode
 from agent.wire.errors import Busy, ConfigError, LichenError, Refused
 from agent.wire.messages import SensorName
 from fakes.sensor import FakeSensors
-from support.sysfs import Sysfs
+from support.sysfs import ADS1115, BME280, Sysfs, w1_slave
 
 
 class Rig:
@@ -93,6 +93,53 @@ class HwmonRig(FileBacked):
         self.path = self.sysfs.hwmon(1, "pwmfan", {"fan1_input": 2}) / "fan1_input"
 
 
+class IioRig(FileBacked):
+    scale = 1000
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.table = {"name": "air", "kind": "iio", "chip": "bme280", "channel": "temp"}
+        self.sysfs.iio(0, "ads1115", ADS1115, device="1-0048")
+        self.path = self.sysfs.iio(1, "bme280", BME280, device="1-0076") / "in_temp_input"
+
+
+class IioRawRig(FileBacked):
+    """1600 steps of 0.625 mV to the volt."""
+
+    scale = 1600
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.table = {"name": "battery", "kind": "iio", "chip": "adc", "channel": "voltage3"}
+        files = {"in_voltage3_raw": 0, "in_voltage_scale": "0.625"}
+        self.path = self.sysfs.iio(0, "adc", files, device="spi0.0") / "in_voltage3_raw"
+
+
+class W1Rig(FileBacked):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.table = {"name": "flow", "kind": "w1", "device": "28-0316a27983fd"}
+        self.sysfs.w1("28-3c01d6074a11", 1000)
+        self.path = self.sysfs.w1("28-0316a27983fd", 1000) / "w1_slave"
+
+    def set(self, value: float) -> None:
+        self.path.write_text(w1_slave(round(value * 1000)))
+
+    def spoil(self) -> None:
+        self.path.write_text(w1_slave(21000, verdict="NO"))
+
+
+class W1TemperatureRig(FileBacked):
+    """As kernels show it that have no ``w1_slave``."""
+
+    scale = 1000
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.table = {"name": "flow", "kind": "w1", "device": "10-0008032d5a3c"}
+        self.path = self.sysfs.w1("10-0008032d5a3c", 1000, slave=False) / "temperature"
+
+
 class FileRig(FileBacked):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -139,7 +186,18 @@ class FakeRig(Rig):
         return decode(self.world.Options, self.table | keys, strict=True, where="sensors[0]")
 
 
-CONTROLLED = [ThermalRig, HwmonRig, FileRig, CommandRig, CommandChannelsRig, FakeRig]
+CONTROLLED = [
+    ThermalRig,
+    HwmonRig,
+    IioRig,
+    IioRawRig,
+    W1Rig,
+    W1TemperatureRig,
+    FileRig,
+    CommandRig,
+    CommandChannelsRig,
+    FakeRig,
+]
 """Kinds whose far end a test can move."""
 
 each = pytest.mark.parametrize("make", [CapacityRig, *CONTROLLED])
@@ -158,7 +216,7 @@ async def opened(rig: Rig) -> AsyncIterator[Driver]:
         threads.close()
 
 
-async def read(driver: Driver) -> Mapping[str, float | LichenError]:
+async def read(driver: Driver) -> Mapping[str, Answer]:
     async with asyncio.timeout(5):
         return await driver.read()
 
