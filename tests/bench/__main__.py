@@ -1,10 +1,10 @@
 """`make bench`: measures against the budgets, prints a table, writes bench.json.
 
-    .venv/bin/python tests/bench [--seconds 120] [--only agent|hub] [--boards 1000 10000]
+    .venv/bin/python tests/bench [--only agent field hub] [--page docs/figures.md]
 
-Exits with 1 when a budget is missed that it measures.  Real processes throughout, on this
-machine; nothing else should be busy meanwhile.  Not measured yet: three apps running, sectors
-written, bytes on the link.
+Exits with 1 when a budget is missed, or could not be measured.  Real processes throughout, on this
+machine; nothing else should be busy meanwhile.  What is counted on the link and on the card needs root.
+Not measured yet: three apps running, and the usage log.
 """
 
 from __future__ import annotations
@@ -22,17 +22,22 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from bench import board, hub  # noqa: E402
-from bench.budget import Row, table, write  # noqa: E402
+from bench import board, field, hub  # noqa: E402
+from bench.budget import Row, page, table, write  # noqa: E402
+
+PARTS = ("agent", "field", "hub")
 
 
 async def measure(options: argparse.Namespace) -> list[Row]:
     """Every row that was asked for, one part after the other."""
     rows: list[Row] = []
-    if options.only in (None, "agent"):
+    if "agent" in options.only:
         print(f"agent: about {options.seconds + 90:.0f} s ...", file=sys.stderr)
         rows += await _apart(lambda folder: board.measure(folder, options.seconds, options.starts))
-    if options.only in (None, "hub"):
+    if "field" in options.only:
+        print(f"link and card: about {options.minutes + 4:.0f} minutes ...", file=sys.stderr)
+        rows += await _apart(lambda folder: field.measure(folder, options.minutes))
+    if "hub" in options.only:
         for count in options.boards:
             print(f"hub with {count:,} boards: about {options.load_seconds + 45:.0f} s ...", file=sys.stderr)
             rows += await _apart(lambda folder, n=count: hub.measure(folder, n, options.load_seconds))  # type: ignore[misc]
@@ -60,13 +65,17 @@ def main() -> int:
     parser.add_argument("--starts", type=int, default=5, help="how often the agent is started")
     parser.add_argument("--load-seconds", type=float, default=30, help="how long the hub is under load")
     parser.add_argument("--boards", type=int, nargs="+", default=[1_000, 10_000], help="simulated boards")
-    parser.add_argument("--only", choices=["agent", "hub"])
+    parser.add_argument("--minutes", type=float, default=15, help="how long link and card are counted")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="these parts alone")
     parser.add_argument("--output", type=Path, default=ROOT / "bench.json")
+    parser.add_argument("--page", type=Path, help="write the figures as a page, too")
     options = parser.parse_args()
     prepare()
     rows = asyncio.run(measure(options))
     print(table(rows))
     write(rows, options.output)
+    if options.page:
+        options.page.write_text(page(rows))
     return int(any(row.verdict == "MISSED" for row in rows))
 
 

@@ -116,7 +116,7 @@ async def _until(at_s: float) -> None:
 
 
 @asynccontextmanager
-async def _listener(lab: Lab) -> AsyncIterator[Session]:
+async def listener(lab: Lab) -> AsyncIterator[Session]:
     """A session of our own beside the hub's, that hears every board."""
     socket = lab.hub_dir / "broker" / "broker.sock"
     async with connect(Address(client_id="bench", unix=socket, username="hub")) as session:
@@ -128,7 +128,7 @@ async def _start(lab: Lab, board: Board, starts: int) -> Row:
     took_s = []
     for _ in range(starts):
         await board.stop()
-        async with _listener(lab) as session:
+        async with listener(lab) as session:
             began = time.monotonic()
             await board.start()
             async with asyncio.timeout(20):
@@ -155,7 +155,7 @@ async def _backlog(lab: Lab, board: Board) -> Row:
     await board.stop()
     await _fill(board.state / "outbox.db")
     await board.start()
-    async with _listener(lab) as session, asyncio.timeout(20):
+    async with listener(lab) as session, asyncio.timeout(20):
         async for message in session.messages():
             if not message.retain and topics.parse(message.topic).leaf == "readings":
                 break

@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +40,20 @@ class Row:
             return "MISSED"
         return "aim" if self.aim is not None and self._within(self.aim) else "ok"
 
+    @property
+    def distance(self) -> str:
+        """How far the aim is, in parts of it: "7 % over" or "25 % short"; "reached" when it is not far.
+
+        >>> Row("agent: RSS", 30.0, "MB", budget=33, aim=28).distance
+        '7 % over'
+        """
+        if self.aim is None or math.isnan(self.value):
+            return ""
+        if self._within(self.aim):
+            return "reached"
+        percent = f"{abs(self.value - self.aim) / self.aim * 100:.0f} %"
+        return f"{percent} {'over' if self.better == 'less' else 'short'}"
+
     def _within(self, limit: float) -> bool:
         # A value that could not be measured (NaN) is within nothing.
         return self.value <= limit if self.better == "less" else self.value >= limit
@@ -46,21 +61,56 @@ class Row:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as text, with their notes below."""
-    cells = [("what", "measured", "budget", "aim", "")]
-    cells += [
-        (row.what, f"{_number(row.value)} {row.unit}", _number(row.budget), _number(row.aim), row.verdict)
-        for row in rows
-    ]
-    widths = [max(len(cell[column]) for cell in cells) for column in range(5)]
+    cells = [HEAD, *map(_cells, rows)]
+    widths = [max(len(cell[column]) for cell in cells) for column in range(len(HEAD))]
     lines = []
     for number, cell in enumerate(cells):
         left = cell[0].ljust(widths[0])
-        right = [text.rjust(width) for text, width in zip(cell[1:4], widths[1:4], strict=True)]
-        lines.append("  ".join([left, *right, cell[4]]).rstrip())
+        right = [text.rjust(width) for text, width in zip(cell[1:5], widths[1:5], strict=True)]
+        lines.append("  ".join([left, *right, cell[5]]).rstrip())
         if number == 0:
-            lines.append("-" * (sum(widths) + 8))
-    notes = [f"- {row.what}: {row.note}" for row in rows if row.note]
-    return "\n".join([*lines, "", *notes])
+            lines.append("-" * (sum(widths) + 10))
+    return "\n".join([*lines, "", *_notes(rows)])
+
+
+def page(rows: Sequence[Row]) -> str:
+    """The rows as a page of Markdown, with the machine that they were measured on."""
+    found = machine()
+    table = [_markdown((*HEAD[:5], "")), "|---|--:|--:|--:|--:|---|", *map(_markdown, map(_cells, rows))]
+    return PAGE.format(
+        table="\n".join(table), notes="\n".join(_notes(rows)), date=f"{datetime.now(UTC):%Y-%m-%d}", **found
+    )
+
+
+PAGE = """\
+# Figures
+
+<!-- Written by `.venv/bin/python tests/bench --page docs/figures.md`. -->
+
+What Lichen costs, measured by `make bench` with real processes. A row with a budget is a promise: `make bench` fails when it is missed. The aim is where we want to be.
+
+Measured on {date} on {arch} with {cores} cores, Linux {kernel}, Python {python}. Expect two to four times the processor time on a Raspberry Pi.
+
+{table}
+
+## How each was measured
+
+{notes}
+"""  # noqa: E501  a paragraph is one line
+HEAD = ("what", "measured", "budget", "aim", "from the aim", "")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    value = f"{_number(row.value)} {row.unit}".strip()
+    return row.what, value, _number(row.budget), _number(row.aim), row.distance, row.verdict
+
+
+def _markdown(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    return [f"- {row.what}: {row.note}" for row in rows if row.note]
 
 
 def write(rows: Sequence[Row], path: Path) -> None:
@@ -72,6 +122,7 @@ def write(rows: Sequence[Row], path: Path) -> None:
             "unit": row.unit,
             "budget": row.budget,
             "aim": row.aim,
+            "from_aim": row.distance,
             "verdict": row.verdict,
             "note": row.note,
         }

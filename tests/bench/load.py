@@ -7,8 +7,9 @@ Run by `bench.hub` in a process of its own, so that its CPU is not taken for tha
 
     python tests/bench/load.py --unix broker.sock --boards 1000 --rate 1000 --seconds 30
 
-It prints a line when it begins to send at rate ("steady"), a line when it has ended ("sent"), and
-then a report as JSON.
+It prints a line when all boards are connected ("connected"), when it begins to send at rate
+("steady") and when it has ended ("sent"), and then a report as JSON.  The boards stay connected until
+its standard input ends.
 """
 
 from __future__ import annotations
@@ -126,6 +127,7 @@ class Report:
     acked_readings: int
     refused: int
     lost_connections: int
+    connect_s: float
     warm_s: float
     late_ms: float
     delay_p50_ms: float
@@ -136,10 +138,12 @@ class Report:
 
 async def run(
     broker: Broker, ids: Sequence[str], *, rate_per_s: float, seconds: float, readings: int
-) -> Report:
+) -> None:
     """Connect, announce, one batch of each board to warm up, then the load; tells its steps on stdout."""
     began = time.monotonic()
     async with Fleet.connect(broker, ids) as fleet:
+        connect_s = time.monotonic() - began
+        print("connected", flush=True)
         await fleet.announce()
         await fleet.send(rate_per_s=rate_per_s, seconds=len(ids) / rate_per_s, readings=readings)
         await fleet.settle(WARM_S)
@@ -151,10 +155,13 @@ async def run(
         print("sent", flush=True)
         ended = time.monotonic()
         await fleet.settle(SETTLE_S)
-        return report_of(fleet, warm_s=warm_s, settled_s=time.monotonic() - ended)
+        settled_s = time.monotonic() - ended
+        report = report_of(fleet, connect_s=connect_s, warm_s=warm_s, settled_s=settled_s)
+        print(json.dumps(asdict(report)), flush=True)
+        await asyncio.to_thread(sys.stdin.read)
 
 
-def report_of(fleet: Fleet, *, warm_s: float = 0.0, settled_s: float = 0.0) -> Report:
+def report_of(fleet: Fleet, *, connect_s: float = 0.0, warm_s: float = 0.0, settled_s: float = 0.0) -> Report:
     """Sum up."""
     tally = fleet.tally
     delays = sorted(tally.delays_s) or [float("nan")]
@@ -169,6 +176,7 @@ def report_of(fleet: Fleet, *, warm_s: float = 0.0, settled_s: float = 0.0) -> R
         acked_readings=tally.acked_readings,
         refused=tally.refused,
         lost_connections=tally.lost_connections,
+        connect_s=round(connect_s, 2),
         warm_s=round(warm_s, 1),
         late_ms=round(tally.latest_by_s * 1000, 1),
         delay_p50_ms=round(p50, 1),
@@ -182,7 +190,8 @@ def main() -> None:
     """Options in, a report out."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--unix", type=Path, help="the broker's Unix socket")
-    parser.add_argument("--port", type=int, default=0, help="or its port on the loopback, without TLS")
+    parser.add_argument("--port", type=int, default=0, help="or its port on the loopback")
+    parser.add_argument("--certificates", type=Path, help="over mutual TLS, with those in this folder")
     parser.add_argument("--boards", type=int, default=1000)
     parser.add_argument(
         "--rate", type=float, default=1000, help="messages per second, of all boards together"
@@ -192,16 +201,15 @@ def main() -> None:
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    report = asyncio.run(
+    asyncio.run(
         run(
-            Broker(options.unix, options.port),
+            Broker(options.unix, options.port, options.certificates),
             board_ids(options.boards),
             rate_per_s=options.rate,
             seconds=options.seconds,
             readings=options.readings,
         )
     )
-    print(json.dumps(asdict(report)), flush=True)
 
 
 if __name__ == "__main__":

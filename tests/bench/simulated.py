@@ -1,4 +1,4 @@
-"""A simulated board: one connection, real batches, real acknowledgements, about 3 kB.
+"""A simulated board: one connection, real batches, real acknowledgements, about 3 kB (without TLS).
 
 It announces itself, numbers readings in a stream, sends batches when it is told to, and sends again
 what is not acknowledged for 30 s, as a real board does.  `bench.load` makes many of them in one
@@ -11,6 +11,7 @@ import asyncio
 import base64
 import hashlib
 import random
+import ssl
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,10 +35,24 @@ def board_ids(count: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where the boards connect: a Unix socket, or a port of the loopback without TLS."""
+    """Where the boards connect: a Unix socket, or a port of the loopback.
+
+    With ``certificates``, a folder that holds ``ca.pem`` and for each board ``<id>.pem`` with its key and
+    its certificate, over mutual TLS.
+    """
 
     unix: Path | None = None
     port: int = 0
+    certificates: Path | None = None
+
+    def tls(self, board: str) -> ssl.SSLContext | None:
+        """What a board has: a context that trusts one authority and shows one certificate."""
+        if self.certificates is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(self.certificates / "ca.pem")
+        context.load_cert_chain(self.certificates / f"{board}.pem")
+        return context
 
 
 @dataclass(slots=True)
@@ -93,7 +108,7 @@ class Board(asyncio.Protocol):
         if broker.unix is not None:
             await loop.create_unix_connection(lambda: self, str(broker.unix))
         else:
-            await loop.create_connection(lambda: self, "127.0.0.1", broker.port)
+            await loop.create_connection(lambda: self, "127.0.0.1", broker.port, ssl=broker.tls(self.id))
         await self.ready
 
     # --- out

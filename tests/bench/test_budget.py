@@ -7,12 +7,13 @@ import json
 import math
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench import budget, meter, packets
-from bench.budget import Row, table, write
+from bench.budget import Row, page, table, write
 
 
 @pytest.mark.parametrize("module", [budget, packets])
@@ -40,14 +41,35 @@ def test_a_budget_is_kept_or_missed(row: Row, verdict: str) -> None:
 
 def test_the_table_and_the_file_say_the_same(tmp_path: Path) -> None:
     rows = [Row("first", 1234.5, "MB", 2000, note="why"), Row("second", math.nan, "s", 1)]
+    rows[0] = replace(rows[0], aim=1000)
     lines = table(rows).splitlines()
-    assert lines[2].split() == ["first", "1,234", "MB", "2,000", "ok"]
+    assert lines[2].split() == ["first", "1,234", "MB", "2,000", "1,000", "23", "%", "over", "ok"]
     assert lines[3].split() == ["second", "none", "s", "1", "MISSED"]
     assert lines[-1] == "- first: why"
     write(rows, tmp_path / "bench.json")
     written = json.loads((tmp_path / "bench.json").read_text())
     assert [row["value"] for row in written["rows"]] == [1234.5, None]
+    assert [row["from_aim"] for row in written["rows"]] == ["23 % over", ""]
     assert written["machine"]["cores"] == os.cpu_count()
+    shown = page(rows).splitlines()
+    assert "| first | 1,234 MB | 2,000 | 1,000 | 23 % over | ok |" in shown
+    assert "| second | none s | 1 |  |  | MISSED |" in shown
+    assert "- first: why" in shown
+
+
+@pytest.mark.parametrize(
+    ("row", "distance"),
+    [
+        (Row("a", 28.0, "MB", 33, 28), "reached"),
+        (Row("a", 35, "MB", 33, 28), "25 % over"),
+        (Row("a", 7500, "/s", 2000, 10_000, "more"), "25 % short"),
+        (Row("a", 12_000, "/s", 2000, 10_000, "more"), "reached"),
+        (Row("a", 7, "", 8), ""),
+        (Row("a", math.nan, "", 8, 7), ""),
+    ],
+)
+def test_the_way_to_the_aim_is_told(row: Row, distance: str) -> None:
+    assert row.distance == distance
 
 
 def test_a_process_is_measured() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,9 +16,11 @@ from agent.wire.decode import dumps
 from agent.wire.envelope import unpack
 from agent.wire.messages import Ack, read_batch
 from bench import packets
+from bench.certificates import issue
 from bench.load import Fleet, report_of
 from bench.simulated import Broker, board_ids
-from support.broker import Mosquitto, mosquitto
+from hub.fleet.authority import Authority
+from support.broker import Mosquitto, free_port, mosquitto
 
 
 @pytest.fixture
@@ -111,6 +114,33 @@ async def test_the_rate_is_kept(broker: Mosquitto) -> None:
     assert fleet.tally.messages == 50
     assert 0.45 < took < 2
     assert [board.next for board in fleet.boards] == [11] * 5
+
+
+async def test_boards_come_in_over_mutual_tls_each_as_itself(tmp_path: Path) -> None:
+    ids, port = board_ids(3), free_port()
+    authority = Authority.create(tmp_path, "h" * 16, "127.0.0.1", time.time_ns() // 1_000_000)
+    issue(tmp_path, ids[:2], tmp_path / "certificates")
+    tls = (
+        f"listener {port} 127.0.0.1\nrequire_certificate true\n"
+        f"cafile {authority.certificate}\ncertfile {authority.server_certificate}\n"
+        f"keyfile {authority.server_key}\nuse_identity_as_username true\n"
+    )
+    certified = Broker(port=port, certificates=tmp_path / "certificates")
+    async with (
+        mosquitto(tmp_path, extra=tls) as running,
+        hub(running, lambda board: True),
+        Fleet.connect(certified, ids[:2]) as fleet,
+    ):
+        fleet.boards[0].send_batch(10)
+        assert await fleet.settle(10)
+        fleet.boards[1].id = ids[0]  # its certificate still says who it is
+        fleet.boards[1].send_batch(10)
+        async with asyncio.timeout(10):
+            while fleet.tally.refused == 0:
+                await asyncio.sleep(0.01)
+    assert fleet.tally.acked_readings == 10
+    with pytest.raises(FileNotFoundError):
+        certified.tls(ids[2])
 
 
 async def test_a_broker_that_is_not_there_is_an_error(broker: Mosquitto) -> None:

@@ -139,10 +139,10 @@ class Board(Process):
 
 
 class Lab:
-    """One hub and any number of boards under ``dir``."""
+    """One hub and any number of boards under ``dir``; boards reach it at the address ``host``."""
 
-    def __init__(self, directory: Path) -> None:
-        self.dir = directory
+    def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
+        self.dir, self.host = directory, host
         self.hub_dir = directory / "hub"
         self.page_port, self.board_port, self.mqtt_port = free_ports(3)
         self.url = f"http://127.0.0.1:{self.page_port}"
@@ -156,7 +156,7 @@ class Lab:
         password = self.dir / "password"
         password.write_text(PASSWORD)
         await self.command(
-            "lichen-hub", "init", str(self.hub_dir), "--host", "127.0.0.1", "--listen", "127.0.0.1",
+            "lichen-hub", "init", str(self.hub_dir), "--host", self.host, "--listen", self.host,
             "--port", str(self.page_port), "--admin", ADMIN, "--password-file", str(password),
         )  # fmt: skip
         return self

@@ -1,0 +1,251 @@
+"""What a board costs in the field: bytes on the link, and sectors on the card.
+
+Two real agents, joined to a real hub, each in a network of its own, with ten sensors whose values
+move and the capacity of the machine; nothing of the configuration is set but the profile.  Both run
+side by side for some minutes, counted from one report to a later one, and the state of one of them
+lies on an ext4 file system.  A month is 30 days; MB are of 10**6 bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.wire import topics
+from bench.board import listener
+from bench.budget import Row
+from bench.card import OPTIONS, Card, card
+from bench.network import HUB, Network, network
+from support.lab import Board, Lab
+
+DAY_S = 86_400
+MONTH_DAYS = 30
+RECONNECTS_PER_DAY = 4
+"""What the figures include: a line that is renewed each night, and a few that drop."""
+MOVE_S = 1.0
+"""How often the values in the files change; they are read every 10 s."""
+AFTER_S = 5.0
+"""How long after a report everything that belongs to it has come and gone."""
+SENSORS = (
+    *((f"temperature-{number}", 21.0, 0.0625, 4) for number in range(4)),  # as a DS18B20 tells it
+    *((f"humidity-{number}", 48.0, 0.1, 1) for number in range(2)),
+    *((f"pressure-{number}", 1013.0, 0.01, 2) for number in range(2)),
+    ("voltage", 5.05, 0.001, 3),
+    ("flow", 12.0, 0.01, 2),
+)
+"""Name, first value, smallest step, decimals."""
+MEMORY = Path("/dev/shm")  # where /run is on a board
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A profile of reports, and its budget in MB a month."""
+
+    name: str
+    every_s: int
+    budget: float
+    aim: float
+
+
+DEFAULT = Profile("default", 60, 35, 25)
+METERED = Profile("metered", 300, 9, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a board used over ``reports`` of them, and for one new connection."""
+
+    reports: int
+    seconds: float
+    link_bytes: int
+    reconnect_bytes: int
+    card_bytes: int
+
+
+async def measure(folder: Path, minutes: float) -> list[Row]:
+    """The rows; takes ``minutes`` and two more."""
+    try:
+        with ExitStack() as stack:
+            networks = [stack.enter_context(network(number)) for number in range(2)]
+            return await _measure(folder, minutes, networks, stack)
+    except PermissionError as error:
+        missing = Used(1, 1, 0, 0, 0)
+        return [_none(row, str(error)) for row in _rows(missing, missing)]
+
+
+async def _measure(folder: Path, minutes: float, networks: list[Network], stack: ExitStack) -> list[Row]:
+    async with Lab(folder, host=HUB) as lab:
+        await lab.start_hub()
+        files = [folder / name for name, *_ in SENSORS]
+        async with _moving(files), _reports(lab) as seen:
+            memory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=MEMORY)))
+            default, metered = [
+                await _add_board(lab, profile, place, files, memory)
+                for profile, place in zip((DEFAULT, METERED), networks, strict=True)
+            ]
+            flash = _put_on_card(default, folder / "card.img", stack)
+            async with asyncio.TaskGroup() as group:
+                first = group.create_task(
+                    _watch(lab, default, DEFAULT, networks[0], minutes, seen, flash), name="watch default"
+                )
+                second = group.create_task(
+                    _watch(lab, metered, METERED, networks[1], minutes, seen), name="watch metered"
+                )
+        await lab.hub.stop(within_s=30)
+        return _rows(first.result(), second.result())
+
+
+async def _add_board(lab: Lab, profile: Profile, place: Network, files: list[Path], memory: Path) -> Board:
+    sensors: list[dict[str, object]] = [{"name": "capacity", "kind": "capacity"}]
+    sensors += [{"name": file.name, "kind": "file", "path": str(file)} for file in files]
+    board = await lab.add_board(profile.name, report={"profile": profile.name}, sensors=sensors)
+    board.argv = [*place.enter, *board.argv]
+    board.env["RUNTIME_DIRECTORY"] = str(memory / profile.name)
+    return board
+
+
+def _put_on_card(board: Board, image: Path, stack: ExitStack) -> Card:
+    """Let the board's state lie on a card of its own."""
+    join_file = board.state / "join.toml"
+    text = join_file.read_bytes()
+    mounted = stack.enter_context(card(image, board.state))
+    join_file.write_bytes(text)
+    return mounted
+
+
+# --- what happens meanwhile ------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _moving(files: list[Path]) -> AsyncIterator[None]:
+    """Let the values in the files wander, each in steps of its own."""
+    dice = random.Random(7)
+    values = [first for _, first, _, _ in SENSORS]
+
+    def move() -> None:
+        for number, (_, _, step, decimals) in enumerate(SENSORS):
+            values[number] += step * dice.choice((-2, -1, 0, 0, 0, 1, 2))
+            files[number].write_text(f"{values[number]:.{decimals}f}\n")
+
+    async def keep_moving() -> None:
+        while True:
+            await asyncio.sleep(MOVE_S)
+            move()
+
+    move()
+    async with asyncio.TaskGroup() as group:
+        moving = group.create_task(keep_moving(), name="values")
+        yield
+        moving.cancel()
+
+
+@asynccontextmanager
+async def _reports(lab: Lab) -> AsyncIterator[Counter[str]]:
+    """How many reports of each board have come."""
+    seen: Counter[str] = Counter()
+
+    async def count() -> None:
+        async for message in session.messages():
+            topic = topics.parse(message.topic)
+            seen[topic.board] += topic.leaf == "readings"
+
+    async with listener(lab) as session, asyncio.TaskGroup() as group:
+        counting = group.create_task(count(), name="reports")
+        yield seen
+        counting.cancel()
+
+
+# --- one board -------------------------------------------------------------------------------------
+
+
+async def _watch(
+    lab: Lab,
+    board: Board,
+    profile: Profile,
+    place: Network,
+    minutes: float,
+    seen: Counter[str],
+    flash: Card | None = None,
+) -> Used:
+    """From one report of the board to a later one, then its stop and a new connection."""
+
+    async def next_report(count: int = 1) -> None:
+        due = seen[board.id] + count
+        patience_s = (count + 1) * profile.every_s + 30
+        await lab.until(lambda: seen[board.id] >= due, f"{board.name} has reported", patience_s, every_s=0.5)
+        await asyncio.sleep(AFTER_S)
+
+    await board.start()
+    await lab.until(lambda: board.joined and board.stored() > 0, "the first readings are stored")
+    await next_report()
+    began_s, link, written = time.monotonic(), place.traffic().both, _written(flash)
+    reports = max(1, math.floor(minutes * 60 / profile.every_s))
+    await next_report(reports)
+    seconds, link_bytes = time.monotonic() - began_s, place.traffic().both - link
+    # The stop folds the database's log back: part of the bill, although in minutes it may not be due.
+    await board.stop()
+    card_bytes = _written(flash) - written
+    before = place.traffic().both
+    await _again(lab, board, next_report)
+    return Used(reports, seconds, link_bytes, place.traffic().both - before, card_bytes)
+
+
+async def _again(lab: Lab, board: Board, next_report: Callable[[], Awaitable[None]]) -> None:
+    """A new connection: handshake, announcements, and the first report, which comes at once."""
+    await board.start()
+    await next_report()
+    await lab.until(lambda: board.held() == 0, f"{board.name} has been acknowledged")
+
+
+def _written(flash: Card | None) -> int:
+    return flash.written_bytes() if flash is not None else 0
+
+
+# --- rows ------------------------------------------------------------------------------------------
+
+
+def _rows(default: Used, metered: Used) -> list[Row]:
+    rows = [_link(DEFAULT, default), _link(METERED, metered)]
+    per_day = default.card_bytes / default.seconds * DAY_S / 1e6
+    rows.append(
+        Row(
+            "agent: device sectors written at the default interval",
+            per_day,
+            "MB/day",
+            30,
+            15,
+            note=f"{default.card_bytes:,} bytes over {default.seconds:.0f} s and the agent's stop,"
+            f" extrapolated; sectors that a loop device with ext4 ({OPTIONS}) was told to write, journal and"
+            " metadata included, synced at both ends; outbox and state, not the system's own log",
+        )
+    )
+    return rows
+
+
+def _link(profile: Profile, used: Used) -> Row:
+    per_day = used.link_bytes / used.seconds * DAY_S
+    reconnects = used.reconnect_bytes * RECONNECTS_PER_DAY
+    return Row(
+        f"link, IP bytes both ways, {profile.name} profile ({profile.every_s} s)",
+        (per_day + reconnects) * MONTH_DAYS / 1e6,
+        "MB/month",
+        profile.budget,
+        profile.aim,
+        note=f"ten sensors and capacity at 10 s: {used.link_bytes / used.reports:,.0f} bytes a report, over"
+        f" {used.reports} reports in {used.seconds:.0f} s, extrapolated to {MONTH_DAYS} days; with"
+        f" {RECONNECTS_PER_DAY} new connections a day of {used.reconnect_bytes:,} bytes each (TLS 1.3"
+        " handshake with both certificates, announcements and a first report);"
+        " counted by the kernel in the board's own network namespace",
+    )
+
+
+def _none(row: Row, why: str) -> Row:
+    return Row(row.what, math.nan, row.unit, row.budget, row.aim, row.better, note=f"not measured: {why}")
