@@ -49,7 +49,7 @@ async def _init(args: argparse.Namespace) -> None:
     directory = Directory(args.directory.absolute())
     config = _first_config(args)
     founding.check_vacant(directory)
-    password, made = _first_password(args)
+    password, made = _new_password(args.admin, args.password_file)
     hub = await founding.found(directory, config, founding.Admin(args.admin, password))
     _say(f"Made the hub {config.name!r} ({hub}) in {directory.path}")
     if made:
@@ -77,6 +77,31 @@ async def _api_token(args: argparse.Namespace) -> None:
         secret = await access.new_api_token(_chosen(args.admin, await access.admins()), args.name)
     print("This token is shown once; who has it acts as you (Authorization: Bearer ...):", file=sys.stderr)
     _say(secret)
+
+
+async def _rotate(args: argparse.Namespace) -> None:
+    from hub import rotation
+    from hub.access.keys import ROLES
+
+    configuration.load(directory := configuration.find(args.dir))
+    roles = args.role or ROLES
+    number = await rotation.rotate(directory, roles)
+    _say(f"New keys: {', '.join(roles)}")
+    if number is None:
+        _say("The hub does not run; its next start signs them and tells every board.")
+    else:
+        _say(f"The hub document has number {number} now, and is on its way to every board.")
+
+
+async def _passwd(args: argparse.Namespace) -> None:
+    configuration.load(directory := configuration.find(args.dir))
+    async with _access(directory) as access:
+        admin = _chosen(args.admin, await access.admins())
+        password, made = _new_password(admin, args.password_file)
+        await access.change_password(admin, password)
+    _say(f"The password of {admin} is changed; sessions that were open have ended.")
+    if made:
+        _say(f"  {password}   (shown this once)")
 
 
 async def _config_check(args: argparse.Namespace) -> None:
@@ -119,27 +144,30 @@ def _first_config(args: argparse.Namespace) -> Config:
     return configuration.parse(configuration.show(wanted), "lichen-hub init")
 
 
-def _first_password(args: argparse.Namespace) -> tuple[str, bool]:
-    """The first admin's password, and whether it was made here."""
+def _new_password(admin: str, file: Path | None) -> tuple[str, bool]:
+    """A password for an admin, and whether it was made here."""
     from hub.access import passwords
 
-    if args.password_file is not None:
-        try:
-            text = (
-                sys.stdin.read() if str(args.password_file) == "-" else args.password_file.read_text("utf-8")
-            )
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"the password file {args.password_file} cannot be read: {error}") from error
-        return passwords.check_password(text.rstrip("\r\n")), False
+    if file is not None:
+        return passwords.check_password(_secret_in(file)), False
     if not sys.stdin.isatty():
         return passwords.generate(), True
-    typed = getpass.getpass(f"Password for {args.admin} (Enter: make one): ")
+    typed = getpass.getpass(f"Password for {admin} (Enter: make one): ")
     if not typed:
         return passwords.generate(), True
     passwords.check_password(typed)
     if getpass.getpass("Once more: ") != typed:
         raise ConfigError("the two passwords differ", hint="start again")
     return typed, False
+
+
+def _secret_in(file: Path) -> str:
+    """The one line of a file, or of stdin for '-'.  Raises ConfigError."""
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the password file {file} cannot be read: {error}") from error
+    return text.rstrip("\r\n")
 
 
 def _chosen(name: str, admins: list[str]) -> str:
@@ -209,6 +237,25 @@ def parser() -> argparse.ArgumentParser:
     token.add_argument("--name", required=True, help="what it is for")
     token.add_argument("--admin", default="", help="whom it acts for (default: the only one)")
     token.set_defaults(start=_once(_api_token))
+
+    passwd = _with_directory(commands.add_parser("passwd", help="give an admin another password"))
+    passwd.add_argument("--admin", default="", help="whose (default: the only one)")
+    passwd.add_argument("--password-file", type=Path, help="read it here, '-' for stdin (default: ask)")
+    passwd.set_defaults(start=_once(_passwd))
+
+    keys = commands.add_parser("keys", help="the hub's signing keys")
+    rotate = _with_directory(
+        keys.add_subparsers(required=True, metavar="rotate").add_parser(
+            "rotate", help="make new ones; boards are told at once, or when the hub starts"
+        )
+    )
+    rotate.add_argument(
+        "--role",
+        action="append",
+        metavar="ROLE",
+        help="only this one; repeatable: order, receipt, time, command, release",
+    )
+    rotate.set_defaults(start=_once(_rotate))
 
     config = commands.add_parser("config", help="look at the configuration")
     actions = config.add_subparsers(required=True, metavar="check|show")

@@ -34,6 +34,7 @@ from hub.fleet.latest import Latest
 from hub.fleet.mosquitto import Mosquitto, Settings
 from hub.fleet.renewal import Renewal
 from hub.fleet.revocation import Revocation
+from hub.rotation import Rotation
 from hub.store.database import Store
 from hub.web.parts import Parts
 from hub.web.server import build
@@ -59,6 +60,8 @@ class App:
         journal.setup(config.log.level)
         logging.getLogger("aiosqlite").setLevel(logging.WARNING)  # it tells of every statement, twice
         async with AsyncExitStack() as stack:
+            rotation = Rotation()
+            rotation.listen()  # before the lock says whom to signal
             stack.enter_context(held(directory.lock, "a hub"))
             # Password hashes and certificates: work for a processor, one piece at a time.
             executor = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="keys"))
@@ -113,6 +116,12 @@ class App:
             )
             async with serve(application, config, authority.server_context()), asyncio.TaskGroup() as group:
                 group.create_task(broker.run(), name="broker")
+                group.create_task(
+                    rotation.run(
+                        directory, store, keys, config, announcement, ca_pem=authority.ca_pem, now_ms=now_ms
+                    ),
+                    name="rotation",
+                )
                 group.create_task(
                     link.keep(connect, broker, ingest, commands, announcement, revocation), name="link"
                 )

@@ -17,6 +17,22 @@ from pathlib import Path
 from agent.wire.errors import Busy, ConfigError
 
 
+def holder(path: Path) -> int | None:
+    """The id of the process that holds the lock at ``path``; None when nobody does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+        return int(pid) if pid.isdigit() else None
+    finally:
+        os.close(descriptor)
+    return None
+
+
 @contextmanager
 def held(path: Path, holder: str) -> Iterator[None]:
     """Hold the lock at ``path`` for the block.  ``holder`` says what would run twice ("a hub").

@@ -4,6 +4,7 @@ Owns the folder ``keys/`` (0700): one file per signing key, in the key format of
 and ``hub.note``, the signed hub document as boards get it.  `lichen-hub init` creates it;
 `hub.app` opens it.  The root key signs nothing but hub documents; lose it and every board
 has to join again, so it is made once and never replaced here.
+The others are replaced by `hub.rotation`.
 
 | file | named | signs |
 |---|---|---|
@@ -15,6 +16,7 @@ has to join again, so it is made once and never replaced here.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,9 +33,13 @@ ROLES = ("order", "receipt", "time", "command", "release")
 DOCUMENT_NUMBER = "document"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Keyring:
-    """The signing keys of one hub; ``hub`` is its id, made from the root key."""
+    """The signing keys of one hub; ``hub`` is its id, made from the root key.
+
+    One object for the whole hub: whoever signs looks the key up when it does, so that a rotation
+    (`adopt`) reaches everybody at once.
+    """
 
     hub: str
     root: note.Signer
@@ -64,11 +70,30 @@ class Keyring:
                 )
         return cls(hub, root, **keys)
 
-    def save(self, folder: Path) -> None:
-        """Write every key, readable by the hub's user only."""
-        for role in ("root", *ROLES):
+    def save(self, folder: Path, roles: Collection[str] = ("root", *ROLES)) -> None:
+        """Write the keys of these roles, readable by the hub's user only."""
+        for role in roles:
             signer: note.Signer = getattr(self, role)
             write_file(folder / f"{role}.key", f"{signer.skey}\n".encode())
+
+    def renewed(self, roles: Collection[str]) -> Keyring:
+        """The same hub with new keys for these roles.  Raises ConfigError for a role that there is not."""
+        if unknown := sorted(set(roles) - set(ROLES)):
+            raise ConfigError(
+                f"there is no key {unknown[0]!r} to rotate",
+                hint=f"one of {', '.join(ROLES)}; the root key stays, the hub's id follows from it",
+            )
+        return replace(self, **{role: note.generate(f"{self.hub}/{role}") for role in roles})
+
+    def adopt(self, other: Keyring) -> None:
+        """Take over the keys of ``other``, but for the root key.  Raises Corrupt for another hub's."""
+        if other.root.skey != self.root.skey:
+            raise Corrupt(
+                f"the root key in the folder is that of another hub ({other.hub})",
+                hint="restore the folder keys/ from a backup",
+            )
+        for role in ROLES:
+            setattr(self, role, getattr(other, role))
 
     @property
     def public(self) -> HubKeys:
@@ -107,7 +132,7 @@ async def current_document(
     The number is committed before the note is written, so a number is never used for two texts.
     """
     path = folder / "hub.note"
-    last = _last_document(path, keyring)
+    last = read_document(folder, keyring)
     if last is not None and replace(last, number=content.number, issued_ms=content.issued_ms) == content:
         return SignedDocument(last.number, path.read_text("utf-8"))
     async with store.write() as tx:
@@ -118,8 +143,9 @@ async def current_document(
     return SignedDocument(number, signed)
 
 
-def _last_document(path: Path, keyring: Keyring) -> HubDocument | None:
-    """The document in the file, or None when there is none yet.  Raises Corrupt."""
+def read_document(folder: Path, keyring: Keyring) -> HubDocument | None:
+    """The last document that this hub signed, or None when there is none yet.  Raises Corrupt."""
+    path = folder / "hub.note"
     if not path.exists():
         return None
     try:

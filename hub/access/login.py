@@ -77,6 +77,18 @@ class Access:
         async with self._store.write() as tx:
             await accounts.add_admin(tx, name, hashed)
 
+    async def change_password(self, name: str, password: str) -> None:
+        """Give an admin another password, and end the sessions that were opened with the one before.
+
+        API tokens stay: they were made on purpose, and end one by one.  Raises ConfigError for a
+        poor password, Refused ("not-found").
+        """
+        hashed = await self._hash(passwords.check_password(password))
+        async with self._store.write() as tx:
+            if not await accounts.set_password(tx, name, hashed):
+                raise Refused(f"there is no admin {name[:LONGEST_NAME]!r}", code="not-found")
+            await accounts.end_credentials(tx, ("session", "link"), name)
+
     async def admins(self) -> list[str]:
         """The names of all admins, in order."""
         async with self._store.read() as tx:

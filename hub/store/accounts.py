@@ -6,10 +6,11 @@ hashes only, never a password or a secret, and decides nothing about who may do 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Literal, cast
 
-from sqlalchemy import ColumnElement, Row, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, delete, insert, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 
 from agent.wire.errors import Refused
@@ -104,6 +105,13 @@ async def remove_credential(tx: Tx, kind: CredentialKind, admin: str, id: str) -
         )
     )
     return result.rowcount == 1
+
+
+async def end_credentials(tx: Tx, kinds: Collection[CredentialKind], admin: str | None = None) -> int:
+    """Remove all credentials of these kinds, of one admin or of all; returns how many there were."""
+    of_whom = credentials.c.admin == admin if admin is not None else true()
+    asked = delete(credentials).where(credentials.c.kind.in_(kinds), of_whom)
+    return (await tx.execute(asked)).rowcount
 
 
 async def remove_hash(tx: Tx, hash: str) -> None:

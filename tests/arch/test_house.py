@@ -66,6 +66,8 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "hub.web": (HUB | {"hub.store", "hub.access", "hub.fleet"}, STACK),
     "hub.cli": (CONTRACT, "the command line speaks only the HTTP API, and so proves that the API is enough"),
     "hub.founding": (HUB | {"hub.store", "hub.access", "hub.fleet"}, STACK),
+    "hub.rotation": (HUB | {"hub.store", "hub.access", "hub.fleet"}, STACK),
+    "hub.backup": (HUB | {"hub.store", "hub.access"}, STACK),
     "hub.app": (HUB | {"hub"}, "of the agent the hub sees only the contract: wire and base"),
     "hub.__main__": (HUB | {"hub"}, "of the agent the hub sees only the contract: wire and base"),
     "hub.demo": (HUB | {"hub"}, "of the agent the hub sees only the contract: wire and base"),

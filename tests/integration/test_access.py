@@ -60,6 +60,21 @@ async def test_a_password_opens_a_session(desk: Desk) -> None:
     await desk.access.log_out(secret)
 
 
+async def test_another_password_ends_sessions_and_leaves_tokens(desk: Desk) -> None:
+    await desk.access.create_admin("bob", PASSWORD)
+    mine, link = await desk.access.log_in("ada", PASSWORD), await desk.access.new_link("ada")
+    theirs, token = await desk.access.log_in("bob", PASSWORD), await desk.access.new_api_token("ada", "cron")
+    await desk.access.change_password("ada", "a horse of another colour")
+    await desk.refused("unauthenticated", mine)
+    assert not await desk.access.link_holds(link)
+    assert (await desk.access.who(theirs)).admin == "bob"
+    assert (await desk.access.who(token)).admin == "ada"
+    await desk.fails("unauthenticated", "ada", PASSWORD)
+    await desk.access.log_in("ada", "a horse of another colour")
+    with pytest.raises(Refused, match="no admin 'eve'"):
+        await desk.access.change_password("eve", PASSWORD)
+
+
 async def test_names_are_taken_once_and_have_a_form(desk: Desk) -> None:
     with pytest.raises(Refused, match="'ada' already"):
         await desk.access.create_admin("ada", PASSWORD)
