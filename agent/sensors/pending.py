@@ -32,13 +32,17 @@ class Sink(Protocol):
 class Pending:
     """What waits for the sink.
 
-    ``due`` is set when so much waits that it should not wait longer; ``dropped`` counts what found
-    no room; ``refusal`` is why the sink did not take the last commit, empty when it did.
+    ``due`` is set when so much waits that it should not wait longer, ``changed`` when the sink
+    begins or ceases to refuse; ``dropped`` counts what found no room; ``refusal`` is why the sink
+    did not take the last commit, None when it did.
     """
 
-    def __init__(self, sink: Sink, clock: Callable[[], ClockState], due: asyncio.Event) -> None:
+    def __init__(
+        self, sink: Sink, clock: Callable[[], ClockState], due: asyncio.Event, changed: asyncio.Event
+    ) -> None:
         self.dropped = 0
-        self.refusal = ""
+        self.refusal: Refused | Busy | None = None
+        self._changed = changed
         self._sink = sink
         self._clock = clock
         self._due = due
@@ -66,11 +70,13 @@ class Pending:
             self._put_back(batch)
             if not self.refusal:
                 log.warning("readings cannot be committed", extra={"reason": str(error)})
-            self.refusal = str(error)
+                self._changed.set()
+            self.refusal = error
         else:
             if self.refusal:
                 log.info("readings are committed again", extra={"dropped": self.dropped})
-            self.refusal = ""
+                self._changed.set()
+            self.refusal = None
 
     def _put_back(self, batch: list[Reading]) -> None:
         """Before what came meanwhile, dropping the oldest beyond the bound."""

@@ -30,13 +30,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.clock import Clock
-from agent.sensors.blocking import Threads
+from agent.sensors.blocking import Lane, Threads
 from agent.sensors.conditioning import Sieve
 from agent.sensors.driver import Answer, Environment, Kind, SensorConfig, Stale, Turns, load_kind
 from agent.sensors.grid import Grid, next_tick
 from agent.sensors.pending import Pending, Sink
 from agent.sensors.probe import Probe
-from agent.wire.errors import LichenError
+from agent.wire.errors import Busy, LichenError, Refused
 from agent.wire.messages import Quality, Reading, Sensor
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,8 @@ class Latest:
 class Sampler:
     """All sensors of a board.
 
-    ``changed`` rings when the quality of a sensor's values changes.
+    ``changed`` rings when the quality of a sensor's values changes, and when the sink begins or
+    ceases to refuse them.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class Sampler:
         ]
         self._grid = Grid(clock.mono_ms)
         self._due = asyncio.Event()
-        self._pending = Pending(sink, clock.state, self._due)
+        self._pending = Pending(sink, clock.state, self._due, self.changed)
         self._unasked = len(self._sensors)
         self._hurry_every_ms = 0
         self._hurry_until_ms = 0
@@ -112,9 +113,13 @@ class Sampler:
         return self._pending.dropped
 
     @property
-    def refusal(self) -> str:
-        """Why the sink did not take the last commit; empty when it did."""
+    def refusal(self) -> Refused | Busy | None:
+        """Why the sink did not take the last commit; None when it did."""
         return self._pending.refusal
+
+    def lane(self) -> Lane:
+        """A way to the sampler's threads for somebody else whose reads may hang."""
+        return self._threads.lane()
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Begin to sample, one task per sensor; cancelling the group ends it with a last commit."""
