@@ -12,10 +12,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 from agent.base import journal, process
 from agent.base.broker import connect
@@ -25,15 +28,18 @@ from hub.access.keys import Keyring, current_document, describe
 from hub.access.login import Access
 from hub.config import Config, Directory
 from hub.fleet import link
+from hub.fleet.alerts import Alerts
 from hub.fleet.announcement import Announcement
 from hub.fleet.authority import Authority
 from hub.fleet.commands import Commands
 from hub.fleet.ingest import Ingest
 from hub.fleet.joining import Joining
 from hub.fleet.latest import Latest
+from hub.fleet.limits import Allowances
 from hub.fleet.mosquitto import Mosquitto, Settings
 from hub.fleet.renewal import Renewal
 from hub.fleet.revocation import Revocation
+from hub.fleet.throttle import Throttle
 from hub.rotation import Rotation
 from hub.store.database import Store
 from hub.web.parts import Parts
@@ -76,14 +82,26 @@ class App:
             document = await current_document(store, directory.keys, keys, content, now_ms())
             announcement = Announcement(store, document)
 
-            commands = Commands(store, keys, now_ms)
             latest = Latest()
             await latest.load(store)
-            ingest = Ingest(store, latest, now_ms, commit_every_ms=config.commit_every_ms)
+            alerts = Alerts(store, latest, now_ms, disk=partial(_disk, directory.path))
+            await alerts.load()
+            commands = Commands(store, keys, now_ms)
+            allowances = Allowances(config.limits, time.monotonic)
+            ingest = Ingest(
+                store,
+                latest,
+                now_ms,
+                alerts=alerts,
+                commands=commands,
+                allowances=allowances,
+                commit_every_ms=config.commit_every_ms,
+            )
             await ingest.recover()
             broker = Mosquitto(_broker(directory, config, authority))
             revocation = Revocation(store, authority, latest, now_ms, deny=broker.deny, executor=executor)
             await revocation.enforce()
+            throttle = Throttle(allowances, alerts, deny=broker.throttle)
 
             access = Access(store, now_ms, executor=executor)
             joining = Joining(
@@ -108,6 +126,7 @@ class App:
                     access=access,
                     joining=joining,
                     commands=commands,
+                    alerts=alerts,
                     renewal=renewal,
                     revocation=revocation,
                     counters=ingest.counters,
@@ -123,8 +142,12 @@ class App:
                     name="rotation",
                 )
                 group.create_task(
-                    link.keep(connect, broker, ingest, commands, announcement, revocation), name="link"
+                    link.keep(
+                        connect, broker, ingest, commands, announcement, revocation, throttle, alerts
+                    ),
+                    name="link",
                 )
+                group.create_task(alerts.run(), name="alerts")
                 _calm_collector()
                 process.ready(f"page at {config.page_url}, boards at {config.board_url}")
                 log.info("hub started", extra={"hub": keys.hub, "page": config.page_url})
@@ -159,6 +182,12 @@ def _broker(directory: Directory, config: Config, authority: Authority) -> Setti
         key=authority.server_key,
         crl=authority.revocation_list,
     )
+
+
+def _disk(directory: Path) -> tuple[int, int]:
+    """Free bytes, and all, of the file system that holds a hub."""
+    usage = shutil.disk_usage(directory)
+    return usage.free, usage.total
 
 
 def now_ms() -> int:

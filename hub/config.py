@@ -44,6 +44,21 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """``[limits]``: what one board may send.
+
+    What is beyond is dropped, and the board is named in a problem; others never notice."""
+
+    messages_per_s: Annotated[int, Range(1, 100_000)] = 200
+    """Messages a second; ten seconds' worth may come at once. A board sends one a minute, and some
+    ten a second when it catches up after an outage."""
+    bytes_per_s: Annotated[int, Range(1024, 2**30)] = 4 * 1024 * 1024
+    """Bytes a second, as they travel; ten seconds' worth may come at once."""
+    sensors: Annotated[int, Range(1, 65_536)] = 512
+    """Sensors that one board may ever have reported, under whatever names."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The keys of ``hub.toml``."""
 
@@ -64,6 +79,7 @@ class Config:
     """MQTT over TLS for boards."""
     commit_every_ms: Annotated[int, Range(1, 10_000)] = 200
     """How long readings may wait for others before they are committed, and acknowledged, together."""
+    limits: Limits = field(default_factory=Limits)
     log: Log = field(default_factory=Log)
 
     @property

@@ -13,7 +13,7 @@ from agent.wire import topics
 from agent.wire.decode import decode_json
 from agent.wire.envelope import MAX_INFLATED, unpack
 from agent.wire.errors import Refused
-from agent.wire.messages import About, Batch, Presence, read_batch
+from agent.wire.messages import About, Batch, Presence, Reply, read_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,18 @@ class AboutCame:
     about: About
 
 
+@dataclass(frozen=True, slots=True)
+class ReplyCame:
+    """What became of a command; nothing for the store."""
+
+    board: str
+    reply: Reply
+
+
 Arrival = ReadingsCame | PresenceCame | AboutCame
 
 
-def read_arrival(message: Message, at_ms: int) -> Arrival | None:
+def read_arrival(message: Message, at_ms: int) -> Arrival | ReplyCame | None:
     """Unpack, decode and check a message that came at ``at_ms`` by the hub's clock.
 
     None when it says nothing to ingest: an emptied retained topic, or one for somebody else.
@@ -58,7 +66,7 @@ def read_arrival(message: Message, at_ms: int) -> Arrival | None:
     topic = topics.parse(message.topic)
     if topic.direction != "up" or not message.payload:
         return None
-    if topic.leaf not in ("readings", "presence", "about"):
+    if topic.leaf not in ("readings", "presence", "about", "reply"):
         return None
     payload = unpack(message.payload, message.content_type)
     if topic.leaf == "readings":
@@ -66,6 +74,11 @@ def read_arrival(message: Message, at_ms: int) -> Arrival | None:
     if topic.leaf == "presence":
         presence = decode_json(Presence, payload, max_bytes=MAX_INFLATED)
         return PresenceCame(topic.board, at_ms, presence, message.retain)
+    if topic.leaf == "reply":
+        reply = decode_json(Reply, payload, max_bytes=MAX_INFLATED)
+        if reply.id != topic.id:
+            raise Refused(f"reply: {reply.id!r} is written on the topic of {topic.id!r}")
+        return ReplyCame(topic.board, reply)
     about = decode_json(About, payload, max_bytes=MAX_INFLATED)
     if about.board != topic.board:
         raise Refused(f"about: board {about.board[:64]!r} writes on the topic of {topic.board}")

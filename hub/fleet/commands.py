@@ -1,7 +1,7 @@
 """What the hub tells boards to do, and what time it is: signed, for one session, soon stale.
 
 Owns the commands under way and who waits for their replies; the boards whose pages are open,
-which are told to report live; and the hub's clock, which each board is told when it is born.
+which are told to report live; and who is to be told the time, as each board is at its birth.
 `hub.fleet.link` runs it on each connection to the broker, ingest tells it of births and replies.
 It keeps nothing: a command that is lost fails for whoever waits, a board that still does not know
 the time says so in its next about and is told again.
@@ -39,6 +39,8 @@ LIVE = Live(for_s=60, every_s=2)
 LIVE_AGAIN_S = 45.0
 """Soon enough that a board which hears it never falls back in between."""
 TIME_EXPIRY_S = 60
+SLICE = 500
+"""Boards that are looked up at once."""
 MOST_WAITING = 256
 """Commands under way at once; more is no operator but a loop."""
 
@@ -57,7 +59,7 @@ class Commands:
         self._waiting: dict[tuple[str, str], asyncio.Future[Reply]] = {}
         self._watched: Counter[str] = Counter()
         self._live_at_s: dict[str, float] = {}  # of each board that is watched: when to tell it next
-        self._born: dict[str, str] = {}  # boards that are to be told the time, with their nonce
+        self._timeless: set[str] = set()  # boards that are to be told the time
         self._bell = asyncio.Event()
 
     # --- who asks ----------------------------------------------------------------------------------
@@ -67,11 +69,11 @@ class Commands:
     ) -> Reply:
         """Tell a board (by id) to do something, and wait for what became of it.
 
-        Raises Refused (code "offline" when the board is not there, "not-found" when it never was,
-        "too-many"), and LinkDown when no reply has come in time: it may have been done all the same.
+        Raises Refused (code "offline" when the board is not there, or "too-many"), and LinkDown when
+        no reply has come in time: it may have been done all the same.
         """
-        standing = await self._standing(board)
-        if standing.presence != "online":
+        standing = (await self._online([board])).get(board)
+        if standing is None:
             raise Refused(
                 f"board {board} is offline, so it cannot do {name!r} now",
                 code="offline",
@@ -115,15 +117,15 @@ class Commands:
 
     # --- what ingest tells -------------------------------------------------------------------------
 
-    def born(self, board: str, nonce: str) -> None:
-        """A session of a board has begun."""
+    def born(self, board: str) -> None:
+        """A session of a board has begun: all that it was told before is forgotten."""
         if board in self._live_at_s:
             self._live_at_s[board] = -math.inf
-        self.lost_time(board, nonce)
+        self.tell_time(board)
 
-    def lost_time(self, board: str, nonce: str) -> None:
-        """A board, in the session with this nonce, is to be told the time."""
-        self._born[board] = nonce
+    def tell_time(self, board: str) -> None:
+        """A board does not know the time, or may not."""
+        self._timeless.add(board)
         self._bell.set()
 
     def replied(self, board: str, reply: Reply) -> None:
@@ -158,21 +160,22 @@ class Commands:
             pass
 
     async def _tell_times(self, session: Session) -> None:
-        while self._born:
-            board, nonce = self._born.popitem()
-            signed = note.sign(compose("time", HubTime(board, nonce, self._now_ms())), self.keys.time)
-            told = Message(topics.down(board, "time"), signed.encode(), qos=1, expiry_s=TIME_EXPIRY_S)
-            await session.publish(told)
+        while self._timeless:
+            some = [self._timeless.pop() for _ in range(min(len(self._timeless), SLICE))]
+            for board, standing in (await self._online(some)).items():
+                time = HubTime(board, standing.nonce, self._now_ms())
+                signed = note.sign(compose("time", time), self.keys.time)
+                told = Message(topics.down(board, "time"), signed.encode(), qos=1, expiry_s=TIME_EXPIRY_S)
+                await session.publish(told)
 
     async def _tell_live(self) -> None:
         due = [board for board, at_s in self._live_at_s.items() if at_s <= _clock_s()]
         for board in due:
             if board in self._live_at_s:  # somebody may have looked away meanwhile
                 self._live_at_s[board] = _clock_s() + LIVE_AGAIN_S
-        for board, standing in (await self._standings(due)).items():
-            if standing.presence == "online" and not standing.revoked:
-                id = secrets.token_urlsafe(16)
-                await self._tell(board, standing.nonce, "live", plain(LIVE), id, expiry_s=LIVE.for_s)
+        for board, standing in (await self._online(due)).items():
+            id = secrets.token_urlsafe(16)
+            await self._tell(board, standing.nonce, "live", plain(LIVE), id, expiry_s=LIVE.for_s)
 
     async def _tell(
         self, board: str, nonce: str, name: str, args: Mapping[str, Any], id: str, *, expiry_s: int
@@ -184,17 +187,15 @@ class Commands:
         sent = Message(topics.down(board, "command"), signed.encode(), qos=1, expiry_s=expiry_s)
         await self._session.publish(sent)
 
-    async def _standing(self, board: str) -> Standing:
-        standing = (await self._standings([board])).get(board)
-        if standing is None or standing.revoked:
-            raise Refused(f"there is no board {board[:64]!r} that may be told anything", code="not-found")
-        return standing
-
-    async def _standings(self, ids: Iterable[str]) -> dict[str, Standing]:
+    async def _online(self, ids: Iterable[str]) -> dict[str, Standing]:
+        """Those of these boards that are there, and in which session."""
         if not (wanted := set(ids)):
             return {}
         async with self._store.read() as tx:
-            return await boards.standings(tx, wanted)
+            found = await boards.standings(tx, wanted)
+        return {
+            board: each for board, each in found.items() if each.presence == "online" and not each.revoked
+        }
 
 
 def _clock_s() -> float:

@@ -73,6 +73,7 @@ class Commit:
     gaps: list[GapRow] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     messages: dict[str, int] = field(default_factory=dict)
+    returned: set[str] = field(default_factory=set)
     duplicates: int = 0
     stalled: int = 0
     _rows: list[NewBatch] = field(default_factory=list)

@@ -23,22 +23,28 @@ connection to the broker; the picture of the newest values (`Latest`) is told af
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from agent.base.broker import Message, Session
 from agent.wire import topics
 from agent.wire.errors import Busy, LinkDown, Refused
-from agent.wire.messages import Ack, Block
+from agent.wire.messages import About, Ack, Block, Problem
 from agent.wire.plain import dumps
+from hub.fleet.alerts import Alerts
 from hub.fleet.answers import Answers
-from hub.fleet.arrivals import Arrival, read_arrival, sender
+from hub.fleet.arrivals import Arrival, ReadingsCame
+from hub.fleet.commands import Commands
 from hub.fleet.commit import Commit
+from hub.fleet.gate import Gate
 from hub.fleet.latest import Latest, newest
+from hub.fleet.limits import Allowances
 from hub.fleet.rollup import Fold
 from hub.fleet.tally import Counters, Tally
 from hub.store import batches
 from hub.store.database import Store, Tx
 from hub.store.facts import read_fact, write_fact
+from hub.store.problems import settle_all
 from hub.store.readings import blocks_of
 from hub.store.rollups import add_parts
 
@@ -47,6 +53,8 @@ MOST_WAITING = 8192
 presence and about come once, so they are always taken."""
 MOST_AT_ONCE = 1024
 """Messages in one transaction, so that other writers get their turn."""
+RETRY_S = 0.5
+"""After a transaction that failed: the next one begins with the work of `recover`."""
 MOST_UNFOLDED = 30_000
 """Batches whose roll-ups are only in memory: `recover` folds them again in some seconds."""
 
@@ -60,6 +68,9 @@ class Ingest:
         latest: Latest,
         now_ms: Callable[[], int],
         *,
+        alerts: Alerts,
+        commands: Commands,
+        allowances: Allowances,
         commit_every_ms: int = 100,
         fold_every_s: float = 60.0,
         repeat_every_ms: int = 10_000,
@@ -72,6 +83,10 @@ class Ingest:
         self._fold_every_s = fold_every_s
         self._answers = Answers(repeat_every_ms)
         self._tally = Tally()
+        self._alerts, self._commands, self._allowances = alerts, commands, allowances
+        self._gate = Gate(
+            latest, now_ms, alerts=alerts, commands=commands, allowances=allowances, tally=self._tally
+        )
         self._fold = Fold()
         self._fold_due_s = 0.0  # by the loop's clock
         self._last_id = 0  # of the batches that are committed, and so are in the fold or were
@@ -81,6 +96,7 @@ class Ingest:
         self._bell = asyncio.Event()  # something waits, or nothing more will come
         self._most_waiting = most_waiting
         self._ended: LinkDown | None = None
+        self._missed = False  # whether a presence or an about could not be written
 
     def counters(self) -> Counters:
         """What has been counted since the start."""
@@ -130,14 +146,7 @@ class Ingest:
             self._bell.set()
 
     def _take(self, message: Message) -> None:
-        if len(self._waiting) >= self._most_waiting and message.topic.endswith("/up/readings"):
-            self._tally.shed()
-            return
-        try:
-            arrival = read_arrival(message, self._now_ms())
-        except Refused as error:
-            self._tally.refuse(sender(message.topic), error.code, str(error))
-            return
+        arrival = self._gate.take(message, crowded=len(self._waiting) >= self._most_waiting)
         if arrival is not None:
             self._waiting.append(arrival)
             self._bell.set()
@@ -156,7 +165,8 @@ class Ingest:
                 self._tally.keep_up()
             await self._commit_arrivals(session, arrivals)
             if self._ended is None:
-                await asyncio.sleep(max(began_s + self._commit_every_s - clock(), 0))
+                pause_s = self._commit_every_s if self._sound else max(self._commit_every_s, RETRY_S)
+                await asyncio.sleep(max(began_s + pause_s - clock(), 0))
 
     async def _wait(self) -> None:
         """Until something waits, or until what is only in memory is to be written."""
@@ -175,8 +185,13 @@ class Ingest:
         if not arrivals and not due:
             return
         commit = await self._try(arrivals, fold=due)
-        if commit is not None:
-            await self._answer(session, commit)
+        if commit is None:
+            return
+        await self._answer(session, commit)
+        if self._missed and self._ended is None:
+            # They come once, but the broker has the last ones, and tells whoever subscribes again.
+            self._missed = False
+            await session.subscribe(topics.up_all())
 
     async def _try(self, arrivals: Sequence[Arrival], *, fold: bool) -> Commit | None:
         """Write, or say why not: there is no room, or a backup holds the database.
@@ -189,6 +204,8 @@ class Ingest:
             commit = await self._write(arrivals, fold=fold)
         except (Refused, Busy) as error:
             self._tally.fail(error.code, len(arrivals), str(error))
+            self._alerts.failed(error)
+            self._missed = self._missed or any(not isinstance(each, ReadingsCame) for each in arrivals)
             return None
         self._tally.commit(commit, asyncio.get_running_loop().time() - began_s)
         return commit
@@ -206,6 +223,7 @@ class Ingest:
             if fold:
                 await self._save(tx)
             await commit.apply(tx, arrivals, known)
+            await settle_all(tx, "board", self._said(commit.abouts), commit.at_ms)
             last_id = await batches.last_id(tx)
         if fold:
             self._folded_id = self._last_id
@@ -222,6 +240,15 @@ class Ingest:
         await batches.save_latest(tx, self._latest.take_unsaved())
         await write_fact(tx, "fold", self._last_id)
 
+    def _said(self, abouts: Mapping[str, About]) -> dict[str | None, Sequence[Problem]]:
+        """What boards find wrong with themselves, of those that do or did."""
+        said: dict[str | None, Sequence[Problem]] = {}
+        for board, about in abouts.items():
+            known = self._latest.boards.get(board)
+            if about.problems or (known is not None and known.said):
+                said[board] = about.problems if about.clock != "unsynced" else _undated(about.problems)
+        return said
+
     # --- after the commit --------------------------------------------------------------------------
 
     def _learn(self, commit: Commit) -> None:
@@ -233,8 +260,15 @@ class Ingest:
             self._show(batch.board, batch.blocks, batch.skip, batch.at_ms)
         for change in commit.presences:
             self._latest.presence(change.board, change.state, change.at_ms)
+            if change.state == "online":
+                self._commands.born(change.board)
         for board, about in commit.abouts.items():
-            self._latest.about(board, about, commit.at_ms)
+            self._latest.about(board, about, commit.believed[board])
+            if about.clock == "unsynced":
+                self._commands.tell_time(board)
+        self._alerts.learn(commit)
+        if not self._waiting:
+            self._allowances.forget_new_sensors()
 
     def _show(self, board: str, blocks: Sequence[Block], skip: int, at_ms: int) -> None:
         self._fold.add(board, blocks, skip)
@@ -251,3 +285,8 @@ class Ingest:
             except LinkDown:
                 return  # `_read` hears of it too; the boards ask again
             self._tally.acks += 1
+
+
+def _undated(problems: Sequence[Problem]) -> list[Problem]:
+    """Problems of a board that does not know the time: they began when they were heard of."""
+    return [replace(problem, since_ms=0) for problem in problems]

@@ -51,7 +51,13 @@ class BoardLatest:
     # Of what it said of itself: how often it reports, its clock, what is wrong with it.
     every_ms: int = 60_000
     clock: ClockState = "unsynced"
-    problems: tuple[Problem, ...] = ()
+    said: tuple[Problem, ...] = ()
+    seen: tuple[Problem, ...] = ()  # and what the hub finds wrong with it (`hub.fleet.alerts`)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """All that is wrong with it."""
+        return self.said + self.seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,7 @@ class Latest:
 
     def __init__(self) -> None:
         self.boards: dict[str, BoardLatest] = {}
+        self.problems: tuple[Problem, ...] = ()  # of the hub itself
         self._unsaved: set[str] = set()
         self._watchers: set[_Watcher] = set()
 
@@ -119,6 +126,14 @@ class Latest:
     def holds(self, board: str, readings: int) -> None:
         """Note how many readings a board still holds that are not committed here."""
         self._heard(board, None).waiting = readings
+
+    def alert(self, board: str | None, problems: tuple[Problem, ...]) -> None:
+        """Note what the hub finds wrong with a board, or with itself (None)."""
+        if board is None:
+            self.problems = problems
+        elif board in self.boards:
+            self.boards[board].seen = problems
+            self._tell(board)
 
     def heard(self, board: str, at_ms: int) -> None:
         """Note that a board said something that changes nothing."""
@@ -190,7 +205,7 @@ class Latest:
 
 
 def _describe(known: BoardLatest, about: About) -> None:
-    known.every_ms, known.clock, known.problems = about.report_every_ms, about.clock, about.problems
+    known.every_ms, known.clock, known.said = about.report_every_ms, about.clock, about.problems
 
 
 class _Watcher:

@@ -13,11 +13,13 @@ from typing import NoReturn
 
 from agent.base.broker import Address, Connect, backoff_s
 from agent.wire.errors import LinkDown
+from hub.fleet.alerts import Alerts
 from hub.fleet.announcement import Announcement
 from hub.fleet.commands import Commands
 from hub.fleet.ingest import Ingest
 from hub.fleet.mosquitto import HUB_USER, Mosquitto
 from hub.fleet.revocation import Revocation
+from hub.fleet.throttle import Throttle
 
 log = logging.getLogger(__name__)
 
@@ -33,20 +35,25 @@ async def keep(
     commands: Commands,
     announcement: Announcement,
     revocation: Revocation,
+    throttle: Throttle,
+    alerts: Alerts,
 ) -> NoReturn:
     """Stay connected, ingest what boards say, and tell them what the hub has to say."""
     address = Address(client_id=CLIENT, unix=broker.settings.socket, username=HUB_USER)
     attempt = 0
     while True:
+        alerts.broker_lost()
         await broker.wait_ready()
         try:
             async with connect(address) as session, asyncio.TaskGroup() as group:
                 log.info("broker connected", extra={"broker": address})
                 attempt = 0
+                alerts.broker_found()
                 group.create_task(ingest.run(session), name="ingest")
                 group.create_task(commands.run(session), name="commands")
                 group.create_task(announcement.run(session), name="announce")
                 group.create_task(revocation.run(session, connect, address), name="revocation")
+                group.create_task(throttle.run(connect, address), name="throttle")
         except* LinkDown as errors:
             # The first failure is a transition; those that follow say nothing new.
             if attempt == 0:

@@ -94,6 +94,7 @@ class Mosquitto:
         self._command = (*tied, program, "-c", str(self._configuration))
         self._check_socket_path()
         self._denied = frozenset(deny)
+        self._throttled: frozenset[str] = frozenset()
         self._process: asyncio.subprocess.Process | None = None
         self._ready = asyncio.Event()
 
@@ -101,6 +102,12 @@ class Mosquitto:
         """Refuse everything to exactly these boards from now on, also in sessions that are open."""
         self._denied = frozenset(boards)
         make_directory(self.settings.dir)
+        self._write_acl()
+        self.reload()
+
+    def throttle(self, boards: Iterable[str]) -> None:
+        """The same for boards that are to calm down; those of `deny` stay out whatever is said here."""
+        self._throttled = frozenset(boards)
         self._write_acl()
         self.reload()
 
@@ -184,7 +191,7 @@ class Mosquitto:
         write_file(self._configuration, configuration(self.settings, self._acl).encode())
 
     def _write_acl(self) -> None:
-        write_file(self._acl, access_list(self._denied).encode())
+        write_file(self._acl, access_list(self._denied | self._throttled).encode())
 
     def _check_socket_path(self) -> None:
         path = str(self.settings.socket)

@@ -102,13 +102,14 @@ class Revocation:
                 revoked = await certificates.revoked_boards(tx)
             for board in revoked:
                 if board not in done:
-                    await _cut(connect, address, board)
+                    await end_session(connect, address, board)
                     await _clear(session, board)
                     done.add(board)
             await self._bell.wait()
 
 
-async def _cut(connect: Connect, address: Address, board: str) -> None:
+async def end_session(connect: Connect, address: Address, board: str) -> None:
+    """End the session of a board; ``address`` is that of the hub itself.  Raises LinkDown."""
     # MQTT 5.0, section 3.1.4: the server ends the session that has this client id.  The clean
     # start drops what was queued for it.
     async with connect(replace(address, client_id=board)):

@@ -77,6 +77,11 @@ class Tally:
             self._failing = reason
             log.error("cannot commit", extra={"reason": reason, "error": sentence})
 
+    def limit(self, board: str) -> None:
+        """Count a message of a board that was dropped unread because the board sends too much."""
+        self.refused["limits"] += 1
+        self.offenders[board] += 1
+
     def shed(self) -> None:
         """Count readings that were dropped unread because too much waits for its commit."""
         self.refused["behind"] += 1

@@ -142,6 +142,13 @@ async def joined_times(tx: AsyncConnection) -> dict[str, int]:
     return {row.id: row.joined_ms for row in await tx.execute(asked)}
 
 
+async def never_heard(tx: AsyncConnection) -> dict[str, int]:
+    """The boards that joined and of which nothing is stored, by id, with when they joined."""
+    asked = select(boards.c.id, boards.c.joined_ms)
+    asked = asked.where(boards.c.revoked_ms.is_(None), boards.c.heard_ms.is_(None))
+    return {row.id: row.joined_ms for row in await tx.execute(asked)}
+
+
 async def list_abouts(tx: AsyncConnection) -> dict[str, dict[str, Any]]:
     """What each board that may speak last said of itself, by id; those that said nothing are left out."""
     asked = select(boards.c.id, boards.c.about).where(boards.c.revoked_ms.is_(None))

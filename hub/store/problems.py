@@ -46,6 +46,7 @@ async def list_problems(
     *,
     board: str | None = None,
     open: bool | None = True,
+    source: Source | None = None,
     severity: Severity | None = None,
     limit: int = 200,
     before: int | None = None,
@@ -61,6 +62,8 @@ async def list_problems(
     if open is not None:
         cleared = problems.c.cleared_ms
         asked = asked.where(cleared.is_(None) if open else cleared.is_not(None))
+    if source is not None:
+        asked = asked.where(problems.c.source == source)
     if severity is not None:
         asked = asked.where(problems.c.severity == severity)
     if before is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from hub.access.login import Access
+from hub.fleet.alerts import Alerts
 from hub.fleet.commands import Commands
 from hub.fleet.joining import Joining
 from hub.fleet.latest import Latest
@@ -38,6 +39,7 @@ class Parts:
     access: Access
     joining: Joining
     commands: Commands
+    alerts: Alerts
     renewal: Renewal
     revocation: Revocation
     counters: Callable[[], Counters]

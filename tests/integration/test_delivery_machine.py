@@ -40,10 +40,10 @@ from agent.wire.decode import decode_json
 from agent.wire.envelope import pack, unpack
 from agent.wire.errors import LinkDown
 from agent.wire.messages import Ack, Reading, read_batch, readings_of
-from hub.fleet.ingest import Ingest
 from hub.fleet.latest import Latest
 from hub.store import boards
 from hub.store.database import Store
+from support.ingest import new_ingest
 
 BOARD = "k3yd5q7c2n4xw6ba"
 NOW_MS = 1_700_000_000_000
@@ -120,7 +120,7 @@ class Hub:
         store = await self.open.enter_async_context(Store.open(self.file))
         latest = Latest()
         await latest.load(store)
-        self.ingest = Ingest(store, latest, lambda: NOW_MS, commit_every_ms=0)
+        self.ingest = new_ingest(store, latest, lambda: NOW_MS, commit_every_ms=0)
         await self.ingest.recover()
 
     async def take(self, messages: list[Message], after_commit: Callable[[], None]) -> list[Message]:

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
@@ -22,12 +23,14 @@ from agent.wire.envelope import ZLIB_JSON
 from agent.wire.errors import LinkDown
 from agent.wire.messages import About, Held, Presence, Sensor
 from agent.wire.plain import dumps, loads
+from hub.fleet.commands import Commands
 from hub.fleet.ingest import Ingest
 from hub.fleet.latest import BoardLatest, Latest
 from hub.store import boards, schema
 from hub.store.database import Store
 from hub.store.events import list_events
 from hub.store.readings import RawReading, iter_raw, list_gaps
+from support.ingest import KEYS, new_alerts, new_ingest
 from support.stream import BOARD, BOOT, WALL_MS, Stream
 
 OTHER = "c" * 16
@@ -79,8 +82,15 @@ class Hub:
         self.store = store
         self.now_ms = WALL_MS
         self.latest = Latest()
-        self.ingest = Ingest(
-            store, self.latest, lambda: self.now_ms, commit_every_ms=0, most_waiting=most_waiting
+        self.alerts = new_alerts(store, self.latest, lambda: self.now_ms)
+        self.commands = Commands(store, KEYS, lambda: self.now_ms)
+        self.ingest = self.new_ingest(most_waiting=most_waiting)
+
+    def new_ingest(self, **options: Any) -> Ingest:
+        """An ingest that commits at once."""
+        told = {"alerts": self.alerts, "commands": self.commands}
+        return new_ingest(
+            self.store, self.latest, lambda: self.now_ms, commit_every_ms=0, **told, **options
         )
 
     @classmethod
@@ -130,7 +140,7 @@ class Hub:
     async def _run(self, line: Line) -> None:
         with pytest.raises(LinkDown):
             await self.ingest.run(line)
-        assert line.filters == ["lichen/v1/+/up/#"]
+        assert set(line.filters) == {"lichen/v1/+/up/#"}
 
     async def stored(self, board: str = BOARD) -> list[RawReading]:
         found = iter_raw(self.store, board, since_ms=-(2**53), until_ms=2**53)
@@ -434,7 +444,7 @@ async def test_what_is_only_in_memory_is_saved_though_nothing_comes(tmp_path: Pa
     made = stream(10)
     async with Store.open(tmp_path / "hub.db") as store:
         hub = Hub(store)
-        hub.ingest = Ingest(store, hub.latest, lambda: WALL_MS, commit_every_ms=0, fold_every_s=0.05)
+        hub.ingest = hub.new_ingest(fold_every_s=0.05)
         await hub.join(BOARD)
         line = Line()
         async with asyncio.TaskGroup() as tasks:

@@ -35,7 +35,6 @@ from hub.access.login import Access
 from hub.config import Config
 from hub.fleet.authority import Authority
 from hub.fleet.commands import Commands
-from hub.fleet.ingest import Ingest
 from hub.fleet.joining import Joining
 from hub.fleet.latest import Latest
 from hub.fleet.renewal import Renewal
@@ -45,6 +44,7 @@ from hub.store import batches, boards, events, problems, rollups
 from hub.store.database import Store
 from hub.web.parts import Parts
 from hub.web.server import build
+from support.ingest import new_alerts, new_ingest
 
 ADMIN, PASSWORD = "admin", "correct horse battery"
 STREAM = "s" * 16
@@ -120,6 +120,7 @@ class WebHub:
             store, authority, keys, now_ms, document=lambda: "the hub document", executor=executor
         )
         access = Access(store, now_ms, executor=executor)
+        alerts = new_alerts(store, latest, now_ms)
         parts = Parts(
             name=config.name,
             id=keys.hub,
@@ -130,9 +131,10 @@ class WebHub:
             access=access,
             joining=joining,
             commands=Commands(store, keys, now_ms),
+            alerts=alerts,
             renewal=renewal,
             revocation=revocation,
-            counters=Ingest(store, latest, now_ms).counters,
+            counters=new_ingest(store, latest, now_ms, alerts=alerts).counters,
             now_ms=now_ms,
         )
         hub = cls(store, latest, parts, access)

@@ -1,0 +1,47 @@
+"""An ingest with all that it tells: alerts, commands and limits, as `hub.app` puts them together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from hub.access.keys import Keyring
+from hub.config import Limits
+from hub.fleet.alerts import Alerts
+from hub.fleet.commands import Commands
+from hub.fleet.ingest import Ingest
+from hub.fleet.latest import Latest
+from hub.fleet.limits import Allowances
+from hub.store.database import Store
+
+KEYS = Keyring.generate()
+ROOM = (2**40, 2**41)
+"""Free bytes on a disk, and all."""
+
+
+def new_alerts(store: Store, latest: Latest, now_ms: Callable[[], int]) -> Alerts:
+    """Alerts on a disk with much room."""
+    return Alerts(store, latest, now_ms, disk=lambda: ROOM)
+
+
+def new_ingest(
+    store: Store,
+    latest: Latest,
+    now_ms: Callable[[], int],
+    *,
+    alerts: Alerts | None = None,
+    commands: Commands | None = None,
+    limits: Limits | None = None,
+    **options: Any,
+) -> Ingest:
+    """An ingest; what is not given is made for it alone."""
+    return Ingest(
+        store,
+        latest,
+        now_ms,
+        alerts=alerts or new_alerts(store, latest, now_ms),
+        commands=commands or Commands(store, KEYS, now_ms),
+        allowances=Allowances(limits or Limits(), time.monotonic),
+        **options,
+    )
