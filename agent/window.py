@@ -1,9 +1,9 @@
 """How many batches may be under way, and when to send some of them again.  Pure.
 
-`agent.link` asks before it sends and tells what was sent and what was acknowledged.  The hub
+`agent.reports` asks before it sends and tells what was sent and what was acknowledged.  The hub
 takes batches in order and ignores one that leaves a hole, so sending again always means going
-back to the first one that is not acknowledged (go-back-N): the outbox deletes what is, so that
-is its `START`.
+back to the first one that is not acknowledged (go-back-N): the outbox passes over what is, so
+that is the ``start`` of the window's range.
 
 - At most ``size`` batches are under way.
 - Without progress for ``resend_s`` the window goes back; that time then doubles, up to
@@ -30,28 +30,38 @@ from agent.wire.messages import Ack
 class Window:
     """The batches of one session that are sent and not acknowledged.  Times in seconds of any one clock.
 
-    ``cursor`` is where to take the next one.  ``deadline_s`` is when to go back, or None while
-    nothing is under way.
+    ``cursor`` is where to take the next one, from ``start`` on.  ``deadline_s`` is when to go back,
+    or None while nothing is under way.  ``size`` may change.
     """
 
-    def __init__(self, *, size: int, resend_s: float, high_s: float) -> None:
-        self.cursor: Cursor = START
+    def __init__(self, *, size: int, resend_s: float, high_s: float, start: Cursor = START) -> None:
+        self.cursor = start
         self.deadline_s: float | None = None
-        self._size = size
+        self.size = size
+        self._start = start
         self._first_resend_s = self._resend_s = resend_s
         self._high_s = max(high_s, resend_s)
         self._under_way: list[tuple[str, int]] = []  # stream and last seq of each batch
         self._went_back = False
 
+    def beside(self, size: int, start: Cursor) -> Window:
+        """Another window of the same session, for what lies behind ``start``."""
+        return Window(size=size, resend_s=self._first_resend_s, high_s=self._high_s, start=start)
+
     @property
     def is_open(self) -> bool:
         """Whether another batch may be sent."""
-        return len(self._under_way) < self._size
+        return len(self._under_way) < self.size
 
     @property
     def is_back(self) -> bool:
         """Whether the next batch is the first one that is held."""
-        return self.cursor == START
+        return self.cursor == self._start
+
+    @property
+    def is_late(self) -> bool:
+        """Whether a deadline has passed, and there was no progress since."""
+        return self._resend_s > self._first_resend_s
 
     @property
     def under_way(self) -> int:
@@ -89,7 +99,7 @@ class Window:
         return True
 
     def _go_back(self) -> None:
-        self.cursor = START
+        self.cursor = self._start
         self.deadline_s = None
         self._under_way.clear()
         self._went_back = True

@@ -26,6 +26,7 @@ stays larger than that; small boards have little memory, so the page cache is 51
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -258,10 +259,15 @@ def _understood(path: Path, error: sqlite3.DatabaseError) -> LichenError | None:
 def _hindered(path: Path) -> Refused | None:
     """What keeps the file system from being written, if anything: SQLite often cannot tell."""
     try:
+        # A file without a name.  statvfs(3) would say that a file system which failed is writable;
+        # and to open and close our own file would drop SQLite's locks on it.
+        os.close(os.open(path.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         disk = os.statvfs(path.parent)
-    except OSError:
-        return None
-    if disk.f_flag & os.ST_RDONLY:
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return _full(path)
+        if error.errno != errno.EROFS:
+            return None
         return Refused(
             f"{path} cannot be written: its file system is read-only",
             code="disk-read-only",
