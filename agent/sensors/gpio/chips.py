@@ -68,7 +68,9 @@ class Chips:
         found = self._list()
         listed = ", ".join(f"{path} ({info.label}, {info.num_lines} lines)" for path, info in found)
         if chip is not None:
-            found = [each for each in found if chip in (each[0], Path(each[0]).name, each[1].label)]
+            # By a link, too: a Pi 5 has some for the numbers that its chips once had.
+            path = str((self._dev / chip).resolve())
+            found = [each for each in found if path == each[0] or chip == each[1].label]
             if not found:
                 raise Refused(f"there is no GPIO chip {chip!r}: {listed}", code="not-found")
         elif header := [each for each in found if each[1].label in HEADERS]:
@@ -105,8 +107,8 @@ class Chips:
 
     def _list(self) -> list[tuple[str, Any]]:
         """The path and the description of each chip, in the order of their numbers.  Raises Refused."""
-        # A Pi 5 has links for old names; its chips must not be counted twice.
-        paths = [path for path in self._dev.glob("gpiochip*") if not path.is_symlink()]
+        # A chip with a link must not be counted twice.
+        paths = {path.resolve() for path in self._dev.glob("gpiochip*")}
         found, error = [], Refused(f"{self._dev}: there is no gpiochip", code="not-found", hint=NO_CHIP)
         for path in sorted(paths, key=lambda path: (len(path.name), path.name)):
             try:

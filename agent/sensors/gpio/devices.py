@@ -223,14 +223,22 @@ class Polled:
         return {self._options.name: await self._env.run_blocking(self._value)}
 
     async def close(self) -> None:
+        self._let_go()
+
+    def _value(self) -> float:
+        try:
+            if self._device is None:
+                self._device, self._ask = self._make(self._options, self._env, self._connect())
+            return self._ask()
+        except LichenError:
+            # What went away may come back as another device.
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
         if self._device is not None:
             self._device.close()
             self._device = None
-
-    def _value(self) -> float:
-        if self._device is None:
-            self._device, self._ask = self._make(self._options, self._env, self._connect())
-        return self._ask()
 
 
 def _mcp(options: Options, env: Environment, factory: Any) -> tuple[Any, Callable[[], float]]:

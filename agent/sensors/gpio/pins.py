@@ -38,8 +38,8 @@ from agent.wire.errors import Refused
 
 log = logging.getLogger(__name__)
 
-MOST_MISSED = 100_000
-"""How many missed edges are made up for in one go: a tenth of a second's work."""
+MOST_MISSED = 10_000
+"""How many missed edges are made up for in one go, which is half a second of work on a Pi Zero."""
 PULLS = {"floating": Bias.DISABLED, "up": Bias.PULL_UP, "down": Bias.PULL_DOWN}
 DIRECTIONS = {"input": Direction.INPUT, "output": Direction.OUTPUT}
 EDGES = {"none": Edge.NONE, "rising": Edge.RISING, "falling": Edge.FALLING, "both": Edge.BOTH}
@@ -195,7 +195,7 @@ class LinePin(Pin):  # type: ignore[misc]  # gpiozero is untyped
         try:
             return self._chips.request(self._line, self._settings, self._consumer)
         except Refused as refused:
-            if not period or refused.code == "taken":
+            if not period or self._callback is None or refused.code == "taken":
                 raise
         # The kernel debounces every line that tells edges, unless its driver says that it can and fails.
         settings = dataclasses.replace(self._settings, debounce_period=timedelta())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,10 @@ def test_a_number_is_one_of_the_header_whatever_the_kernel_numbered_first(label:
     world.add("gpio-brcmstb@107d508500", 32)
     header = world.add(label, 54)
     (tmp_path / "gpiochip4").symlink_to(header.path)  # as on a Pi 5, for programs that knew its first kernel
-    assert Chips(world.Chip, tmp_path).find(17).path == header.path
+    chips = Chips(world.Chip, tmp_path)
+    assert chips.find(17).path == header.path
+    assert chips.find(17, "gpiochip4").path == header.path
+    assert chips.find(17, f"{tmp_path}/gpiochip4").path == header.path
 
 
 @pytest.mark.parametrize(("line", "offset"), [("GPIO17", 17), ("GPIO_GCLK", 4), ("GPIO4", 4), ("22", 22)])
@@ -345,12 +349,15 @@ class AdcFactory(LineFactory):
         self._path = path
         self._answer = answer
         self.devices: list[tuple[int, int]] = []
+        self.gone = False
 
     def spi(self, *, port: int = 0, device: int = 0, shared: bool = True) -> Spi:
         self.devices.append((port, device))
         return Spi(self._path, ioctl=self._ioctl)
 
     def _ioctl(self, descriptor: int, request: int, argument: bytes) -> None:
+        if self.gone:
+            raise OSError(errno.ENODEV, "No such device")
         if request != MESSAGE:
             return
         there, back, size, speed_hz, *_ = TRANSFER.unpack(argument)
@@ -358,6 +365,12 @@ class AdcFactory(LineFactory):
         answer = self._answer(ctypes.string_at(there, size))
         assert len(answer) == size
         ctypes.memmove(back, answer, size)
+
+
+def adc(factory: AdcFactory, **keys: Any) -> Driver:
+    options = read_sensor({"name": "x", "kind": "gpio"} | keys, "sensors[0]")
+    assert isinstance(options, Options)
+    return opened(options, Environment(Path("/sys"), Path("/state"), run_here), lambda: factory)
 
 
 # By the timing diagrams of the data sheets DS21295 (MCP3008), DS21298 (MCP3208), DS21700 (MCP3301).
@@ -381,20 +394,32 @@ async def test_a_voltage(
 
     (tmp_path / "spidev").touch()
     factory = AdcFactory(tmp_path / "spidev", answer)
-    options = read_sensor({"name": "x", "kind": "gpio", "device": device, "spi": "0.1"} | keys, "sensors[0]")
-    assert isinstance(options, Options)
-    sensor = opened(options, Environment(tmp_path, tmp_path, run_here), lambda: factory)
+    sensor = adc(factory, device=device, spi="0.1", **keys)
     assert await sensor.read() == {"x": pytest.approx(volts, abs=0.001)}
     assert await sensor.read() == {"x": pytest.approx(volts, abs=0.001)}
-    await sensor.close()
-    await sensor.close()
     assert seen == [sent, sent]
     assert factory.devices == [(0, 1)]
+    await sensor.close()
+    await sensor.close()
 
 
-def test_a_missing_bus_is_told_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"spidev0\.0: No such file") as refused:
-        Spi(tmp_path / "spidev0.0")
+async def test_a_bus_that_was_away_is_opened_again(tmp_path: Path) -> None:
+    (tmp_path / "spidev").touch()
+    factory = AdcFactory(tmp_path / "spidev", lambda words: b"\xff\xfa\x00")
+    sensor = adc(factory, device="mcp3008")
+    first = await sensor.read()
+    factory.gone = True
+    with pytest.raises(Refused, match="spidev: No such device"):
+        await sensor.read()
+    factory.gone = False
+    assert await sensor.read() == first
+    assert factory.devices == [(0, 0), (0, 0)]
+    await sensor.close()
+
+
+def test_a_missing_bus_is_told_with_the_way_out() -> None:
+    with pytest.raises(Refused, match=r"/dev/spidev250\.1: No such file") as refused:
+        LineFactory("lichen adc").spi(port=250, device=1)
     assert "dtparam=spi=on" in refused.value.hint
 
 
