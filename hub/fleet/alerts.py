@@ -71,6 +71,9 @@ QUIET_S = {
 }
 """How long after the last sign of it a problem is over.  Others end when they are told to."""
 
+LOGGED = {"identity-twice", "hub-disk-low"}
+"""What nobody else writes to the journal; a fleet that falls silent at once is no news for it."""
+
 LOST_HINTS = {
     "outbox-full": "[outbox] max_bytes in its agent.toml gives it more room for the next outage",
     "lost": "its state was deleted or set back, or this hub was restored from a backup",
@@ -96,7 +99,7 @@ class Alerts:
         self._now_ms = now_ms
         self._disk = disk
         self._seen = Sightings()
-        self._silent: set[str] = set()
+        self._silent: dict[str, int] = {}  # and since when
         self._unheard: dict[str, int] = {}  # boards that joined and were never heard: when they joined
         self._past: list[tuple[Owner, Problem, int]] = []  # over before they were stored
         self._broker_lost_s: float | None = None
@@ -110,10 +113,11 @@ class Alerts:
 
     def learn(self, commit: Commit) -> None:
         """Ingest has committed."""
-        for board in self._silent & commit.believed.keys():
-            # A message that the broker had kept is older than it looks.
-            if self._silent_at_ms(self._latest.boards[board]) > self._now_ms():
-                self._silent.discard(board)
+        for board in self._silent.keys() & commit.believed.keys():
+            # What the broker had kept is as old as what was heard last, and a will is no sign of life.
+            is_new = commit.believed[board] != self._silent[board]
+            if is_new and self._latest.boards[board].presence == "online":
+                del self._silent[board]
                 self._clear(board, "board-silent")
         for board in commit.abouts:  # which may have shortened its interval
             known = self._latest.boards[board]
@@ -189,7 +193,7 @@ class Alerts:
             self._seen.raised(row.board, problem, now_s=_clock_s(), quiet_s=quiet_s)
             self._seen.note_stored(row.board, [problem])
             if row.code == "board-silent" and row.board is not None:
-                self._silent.add(row.board)
+                self._silent[row.board] = row.since_ms
         for owner in self._seen.owners():
             self._show(owner)
         self._seen.dirty.clear()
@@ -243,7 +247,7 @@ class Alerts:
             self._raise(None, "broker-down", sentence, hint, "fail", times=0)
         for owner in self._seen.owners():
             if owner is not None and owner not in self._latest.boards and owner not in self._unheard:
-                self._silent.discard(owner)
+                self._silent.pop(owner, None)
                 self._seen.forget(owner)
 
     def _check_clock(self) -> None:
@@ -291,14 +295,14 @@ class Alerts:
         return at_ms if known.heard_ms >= self._listening_ms else max(at_ms, self._listening_ms + RETURN_MS)
 
     def _fall_silent(self, board: str, known: BoardLatest, joined_ms: int = 0) -> None:
-        self._silent.add(board)
         if known.heard_ms is None:
             sentence, since_ms = "The board has joined, and was never heard", joined_ms
         elif known.presence == "offline":
             sentence, since_ms = "The board is offline", known.heard_ms
         else:
-            every = words.every(known.every_ms)
+            every = words.plain(words.every(known.every_ms))
             sentence, since_ms = f"The board is silent, and should report every {every}", known.heard_ms
+        self._silent[board] = since_ms
         hint = "see to its power and its network; `lichen-agent doctor` on it says more"
         self._raise(board, "board-silent", sentence, hint, "fail", since_ms=since_ms)
 
@@ -320,7 +324,7 @@ class Alerts:
         problem = Problem(code, sentence[:LONGEST], hint, severity, since_ms)
         quiet_s = QUIET_S.get(code, math.inf) + longer_s
         if self._seen.raised(owner, problem, now_s=now_s, quiet_s=quiet_s, times=times):
-            if code != "board-silent":  # a fleet may fall silent at once, and that is no news for a log
+            if code in LOGGED:
                 log.warning("problem", extra={"board": owner, "code": code, "sentence": sentence})
             self._show(owner)
             self._bell.set()
@@ -334,7 +338,7 @@ class Alerts:
         unsaved = self._seen.cleared(owner, code)
         if unsaved is not None:
             self._past.append((owner, unsaved, self._now_ms()))
-        if code != "board-silent":
+        if code in LOGGED:
             log.info("problem is over", extra={"board": owner, "code": code})
         self._show(owner)
         self._bell.set()

@@ -12,16 +12,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agent.wire import words
+from hub.fleet.silence import GRACE_MS, silent_at_ms
 
 State = Literal["fine", "attention", "silent"]
 STATES: tuple[State, ...] = ("fine", "attention", "silent")
 
-MISSED = 3
-"""Reports that may be missed before a board counts as silent."""
-GRACE_MS = 5_000
-"""What a report may take longer on top: the way, and a commit."""
-FIRST_MS = 180_000
-"""How long a board that has just joined may take until it is first heard."""
 STALE_AFTER = 2
 """A value older than this many of its intervals is shown with its age, faded."""
 
@@ -50,9 +45,10 @@ class Judgement:
 
 def state_of(seen: Seen, now_ms: int) -> State:
     """A board's state at ``now_ms``, for counting many."""
+    is_late = now_ms > silent_at_ms(seen.heard_ms, seen.joined_ms, seen.every_ms)
     if seen.heard_ms is None:
-        return "silent" if now_ms - seen.joined_ms > FIRST_MS else "fine"
-    if seen.presence != "online" or now_ms - seen.heard_ms > MISSED * seen.every_ms + GRACE_MS:
+        return "silent" if is_late else "fine"
+    if seen.presence != "online" or is_late:
         return "silent"
     return "attention" if seen.problem else "fine"
 

@@ -9,10 +9,11 @@ from itertools import pairwise
 from agent.wire import words
 from agent.wire.messages import About, Sensor
 from hub.fleet.latest import BoardLatest
+from hub.fleet.silence import MISSED
 from hub.store.boards import SensorRow
 from hub.store.readings import Series
 from hub.web.board import CAPACITY, label_of, measured_ms
-from hub.web.state import MISSED, is_stale
+from hub.web.state import is_stale
 
 WIDTH, HEIGHT = 120, 24
 """The drawing area of a sparkline, as in its viewBox; a margin of 2 keeps the line inside."""
