@@ -140,6 +140,17 @@ class W1TemperatureRig(FileBacked):
         self.path = self.sysfs.w1("10-0008032d5a3c", 1000, slave=False) / "temperature"
 
 
+class GpioRig(FileBacked):
+    """The one device of the kind that needs no pins; tests/contract/test_pins.py has those."""
+
+    scale = 1000
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.table = {"name": "cpu", "kind": "gpio", "device": "cpu"}
+        self.path = self.sysfs.thermal_zone(0, "cpu-thermal", 1) / "temp"
+
+
 class FileRig(FileBacked):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -187,6 +198,7 @@ class FakeRig(Rig):
 
 
 CONTROLLED = [
+    GpioRig,
     ThermalRig,
     HwmonRig,
     IioRig,
