@@ -104,6 +104,15 @@ async def test_hwmon_reads_in_the_kernels_steps(
     assert (channel.unit, channel.quantity) == (unit, quantity)
 
 
+@pytest.mark.parametrize("feature", ["in0_lcrit_alarm", "temp1_alarm", "fan2_fault"])
+async def test_hwmon_tells_an_alarm_as_0_or_1(tmp_path: Path, feature: str) -> None:
+    Sysfs(tmp_path).hwmon(0, "rpi_volt", {feature: 1})
+    table = {"kind": "hwmon", "chip": "rpi_volt", "feature": feature}
+    assert await read(tmp_path, **table) == {"s": 1.0}
+    (channel,) = read_sensor({"name": "s", **table}, "").list_channels()
+    assert (channel.unit, channel.quantity) == ("", "alarm")
+
+
 async def test_hwmon_follows_a_chip_through_renumbering(tmp_path: Path) -> None:
     tree = Sysfs(tmp_path)
     first = tree.hwmon(0, "nvme", {"temp1_input": 1000})

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.clock import Clock
-from agent.sensors.driver import Conditioning, SensorConfig
+from agent.sensors.driver import Conditioning, SensorConfig, Stale
 from agent.sensors.pending import MAX_PENDING
 from agent.sensors.sampler import Sampler
 from agent.wire.errors import Busy, LichenError, Refused
@@ -242,6 +242,176 @@ async def test_every_sensor_is_closed_at_the_end() -> None:
         await asyncio.sleep(1)
         assert world.opened == {"a", "b"}
     assert world.opened == set()
+
+
+# --- quality -----------------------------------------------------------------------------------
+
+
+@virtual
+async def test_an_old_value_is_recorded_and_described_as_such() -> None:
+    world, box = FakeSensors(), Box()
+    world.says["room"] = Stale(21.5)
+    config = world.configure("room", scale=2, measures="Cel", tags={"floor": "2"})
+    sampling = sampler(world, box, config)
+    async with running(sampling):
+        await asyncio.sleep(1)
+        (sensor,) = sampling.sensors()
+        assert (sensor.quality, sensor.unit, sensor.tags) == ("stale", "Cel", {"floor": "2"})
+        assert sampling.changed.is_set()
+        sampling.changed.clear()
+        world.says["room"] = 21.5
+        await asyncio.sleep(10)
+        assert sampling.changed.is_set()
+        assert [sensor.quality for sensor in sampling.sensors()] == ["good"]
+    assert [(reading.value, reading.quality) for reading in box.readings] == [(43.0, "stale"), (43.0, "good")]
+
+
+@virtual
+async def test_a_failure_has_its_code_and_quality() -> None:
+    world, box = FakeSensors(), Box()
+    world.says |= {"hot": 130.0, "gone": Refused("gone: unplugged", code="not-found")}
+    sampling = sampler(world, box, world.configure("hot", maximum=85), world.configure("gone"))
+    async with running(sampling):
+        await asyncio.sleep(1)
+        latest = sampling.latest()
+        assert {name: (each.code, each.quality) for name, each in latest.items()} == {
+            "hot": ("implausible", "failed"),
+            "gone": ("not-found", "failed"),
+        }
+        assert [sensor.quality for sensor in sampling.sensors()] == ["failed", "failed"]
+    assert {reading.value for reading in box.readings} == {None}
+
+
+@virtual
+async def test_a_sensor_that_nobody_hears_of_grows_stale() -> None:
+    world, box = FakeSensors(), Box()
+    world.says["room"] = 21.5
+    sampling = sampler(world, box, world.configure("room", interval_s=10, timeout_s=300))
+    async with running(sampling):
+        await asyncio.sleep(8)
+        world.says["room"] = HANGS  # asked at second 17 for the first time
+        await asyncio.sleep(25)
+        assert [sensor.quality for sensor in sampling.sensors()] == ["good"]
+        await asyncio.sleep(15)
+        assert [sensor.quality for sensor in sampling.sensors()] == ["stale"]
+
+
+# --- on change, and at once ----------------------------------------------------------------------
+
+
+@virtual
+async def test_a_deadband_spares_the_outbox_and_is_told_to_the_hub() -> None:
+    world, box = FakeSensors(), Box()
+    world.says["room"] = 21.5
+    sampling = sampler(world, box, world.configure("room", deadband=0.5, heartbeat_s=300))
+    async with running(sampling):
+        await asyncio.sleep(1000)
+        assert world.asked["room"] == 101
+        assert [sensor.interval_ms for sensor in sampling.sensors()] == [300_000]
+        # What is shown on the board itself is as young as ever.
+        assert sampling.latest()["room"].mono_ms == 1_000_000
+    assert [at_ms // 1000 for _, at_ms in box.of("room")] == [3, 300, 600, 900]
+
+
+@virtual
+async def test_a_driver_that_wakes_is_asked_at_once_and_keeps_its_times() -> None:
+    world, box = FakeSensors(), Box()
+    world.says["button"] = 0.0
+    async with running(sampler(world, box, world.configure("button"))):
+        await asyncio.sleep(10.5)
+        world.says["button"] = 1.0
+        world.wake["button"]()
+        await asyncio.sleep(10)
+    assert box.of("button") == [(0.0, 3_000), (0.0, 10_000), (1.0, 13_500), (1.0, 20_000)]
+
+
+@virtual
+async def test_many_wakings_are_one_every_tenth_of_a_second() -> None:
+    world, box = FakeSensors(), Box()
+    world.says["meter"] = 1.0
+    async with running(sampler(world, box, world.configure("meter", interval_s=60))):
+        await asyncio.sleep(1)
+        before = world.asked["meter"]
+        for _ in range(1000):
+            world.wake["meter"]()
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(1)
+        assert world.asked["meter"] - before == 10 + 1
+
+
+@virtual
+async def test_a_waking_during_the_asking_is_not_lost() -> None:
+    world, box = FakeSensors(), Box()
+
+    async def bounce() -> float:
+        world.says["button"] = 2.0
+        world.wake["button"]()
+        return 1.0
+
+    world.says["button"] = bounce
+    async with running(sampler(world, box, world.configure("button"))):
+        await asyncio.sleep(1)
+    assert box.of("button") == [(1.0, 3_000), (2.0, 3_100)]
+
+
+@virtual
+async def test_who_wakes_disturbs_nobody_else() -> None:
+    world, box = FakeSensors(), Box()
+    world.says |= {"button": 0.0, "room": 21.5}
+    async with running(sampler(world, box, world.configure("button"), world.configure("room"))):
+        await asyncio.sleep(2)
+        for _ in range(3):
+            world.wake["button"]()
+            await asyncio.sleep(0.5)
+        await asyncio.sleep(10)
+    assert [at_ms for _, at_ms in box.of("room")] == [3_000, 10_000]
+
+
+# --- while somebody watches ------------------------------------------------------------------------
+
+
+@virtual
+async def test_a_watched_board_hurries_and_then_goes_back() -> None:
+    world, box = FakeSensors(), Box()
+    world.says |= {"room": 21.5, "quick": 1.0}
+    sampling = sampler(world, box, world.configure("room"), world.configure("quick", interval_s=1))
+    async with running(sampling):
+        await asyncio.sleep(19.5)  # second 22.5
+        sampling.hurry(2, 10)
+        await asyncio.sleep(20)
+        assert [at_ms for at_ms in box.at_ms if 22_000 < at_ms < 43_000] == [
+            22_500, 24_500, 26_500, 28_500, 30_500, 32_500,
+        ]  # fmt: skip
+        await asyncio.sleep(20)
+    asked = [at_ms for _, at_ms in box.of("room")]
+    assert asked == [3_000, 10_000, 20_000, *range(24_000, 34_001, 2_000), 40_000, 50_000, 60_000]
+    quick = [at_ms for _, at_ms in box.of("quick")]
+    assert quick == list(range(3_000, 63_000, 1_000))
+
+
+@virtual
+async def test_hurrying_on_asks_nobody_besides() -> None:
+    world, box = FakeSensors(), Box()
+    world.says["room"] = 21.5
+    sampling = sampler(world, box, world.configure("room"))
+    async with running(sampling):
+        for _ in range(10):
+            sampling.hurry(2, 60)
+            await asyncio.sleep(3)
+    assert [at_ms for _, at_ms in box.of("room")] == [3_000, *range(6_000, 33_000, 2_000)]
+
+
+@virtual
+async def test_a_slow_sensor_is_spared_while_somebody_watches() -> None:
+    world, box = FakeSensors(), Box()
+    world.says |= {"slow": 1.0, "own": 2.0}
+    slow, own = world.configure("slow", slow_s=5), world.configure("own", slow_s=10)
+    sampling = sampler(world, box, slow, own)
+    async with running(sampling):
+        sampling.hurry(1, 60)
+        await asyncio.sleep(28)
+    assert [at_ms for _, at_ms in box.of("slow")] == [3_000, *range(10_000, 31_000, 5_000)]
+    assert [at_ms for _, at_ms in box.of("own")] == [3_000, 10_000, 20_000, 30_000]
 
 
 # --- committing --------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 
 from agent.config import parse
 from agent.sensors import scan as module
+from agent.sensors.driver import KINDS
 from agent.sensors.scan import add, scan, to_toml
 from agent.sensors.sysfs import slug
 from agent.wire.errors import ConfigError
@@ -49,6 +50,41 @@ def test_what_answers_is_found_under_names_of_their_own(tmp_path: Path) -> None:
         {"name": "acpitz-2", "kind": "thermal", "zone": "thermal_zone2"},
     ]
     parse(to_toml(scan(tmp_path)[0]))
+
+
+def test_a_raspberry_pi_is_found_once_in_all_its_dresses(tmp_path: Path) -> None:
+    Sysfs(tmp_path).raspberry_pi()
+    tables, failures = scan(tmp_path, KINDS)
+    assert failures == []
+    assert [(table["kind"], table["name"]) for table in tables if table["kind"] != "gpio"] == [
+        ("capacity", "capacity"),
+        ("hwmon", "rpi_volt-in0_lcrit_alarm"),
+        ("iio", "bme280-humidityrelative"),
+        ("iio", "bme280-pressure"),
+        ("iio", "bme280-temp"),
+        ("thermal", "cpu-thermal"),
+        ("w1", "w1-28-0316a27983fd"),
+        ("w1", "w1-28-3c01d6074a11"),
+    ]
+    parse(to_toml(tables))
+
+
+def test_a_small_pc_is_found_with_its_chips_apart(tmp_path: Path) -> None:
+    Sysfs(tmp_path).mini_pc()
+    tables, _ = scan(tmp_path, ("hwmon", "thermal"))
+    assert [(table["name"], table.get("device", "")) for table in tables] == [
+        ("coretemp-package-id-0", ""),
+        ("coretemp-core-0", ""),
+        ("nvme-composite", "nvme0"),
+        ("nvme-composite-2", "nvme1"),
+        ("nct6798-fan1", ""),
+        ("nct6798-fan2", ""),
+        ("nct6798-in0", ""),
+        ("nct6798-in1", ""),
+        ("acpitz", ""),
+        ("x86_pkg_temp", ""),
+    ]
+    parse(to_toml(tables))
 
 
 def test_a_new_file_is_made(tmp_path: Path) -> None:
@@ -101,6 +137,21 @@ def test_every_way_to_write_sensors_is_continued(tmp_path: Path, text: str) -> N
     after = tomllib.loads(path.read_text())
     assert after["report"] == {"every_s": 30}
     assert after["sensors"] == [{"name": "a", "kind": "capacity"}, CPU]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    real, link = tmp_path / "etc/agent.toml", tmp_path / "agent.toml"
+    real.write_text(KEPT)
+    link.symlink_to("etc/agent.toml")
+    assert add(link, [CPU]) == [CPU]
+    assert link.is_symlink()
+    assert "cpu-thermal" in real.read_text()
+    dangling = tmp_path / "later.toml"
+    dangling.symlink_to("etc/later.toml")
+    add(dangling, [CPU])
+    assert dangling.is_symlink()
+    assert "cpu-thermal" in (tmp_path / "etc/later.toml").read_text()
 
 
 def test_a_nested_table_is_written(tmp_path: Path) -> None:
