@@ -280,6 +280,17 @@ async def test_a_large_fleet_comes_in_pages(hub: WebHub, admin: Visitor) -> None
     assert 'rel="next"' not in second
 
 
+async def test_what_is_wrong_with_the_hub_itself_is_at_the_top(hub: WebHub, admin: Visitor) -> None:
+    await hub.add_board("pump")
+    hub.latest.alert(
+        None, (Problem("hub-disk-full", "The disk of the hub is full", "Free some space", "fail", 1),)
+    )
+    seen = texts(await admin.get("/"))
+    assert "The disk of the hub is full. Free some space. Broken since 1970-01-01 00:00 UTC" in seen
+    hub.latest.alert(None, ())
+    assert "disk is full" not in texts(await admin.get("/"))
+
+
 async def test_what_a_board_says_of_itself_is_told_in_words(hub: WebHub, admin: Visitor) -> None:
     sensors = (
         Sensor("room", "w1", "Cel", "temperature", 10_000, quality="stale", tags={"wall": "north"}),
@@ -335,7 +346,7 @@ async def test_a_board_is_revoked_by_a_form_that_says_what_will_happen(hub: WebH
     assert "Revoked 20" in seen
     assert "Revoked pump. by admin" in seen
     assert "Revoke pump" not in seen
-    assert "now: it is not let in any more" in seen
+    assert "it is not let in any more" in seen
     assert "No boards yet" in texts(await admin.get("/"))
 
 

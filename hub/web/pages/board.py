@@ -10,8 +10,9 @@ from aiohttp import web
 
 from agent.wire import words
 from agent.wire.errors import Refused
-from hub.store import boards, events, problems, readings
+from hub.store import boards, events, problems, ranges
 from hub.store.boards import BoardRow, SensorRow
+from hub.store.gaps import list_gaps
 from hub.store.problems import ProblemRow
 from hub.web.api.boards import relabel, rename
 from hub.web.board import about_of, board_of, known_of, problem_of
@@ -88,12 +89,13 @@ async def _page(
         sensors = await boards.list_sensors(tx, row.id)
         chosen = choose(sensors, request.query.getall("sensor", []))
         hour_ms = begin_ms(HOUR_MS, row.joined_ms, now_ms)
-        outline = await readings.read_outline(tx, row.id, hour_ms, now_ms, OUTLINE_POINTS)
-        found = await readings.read_ranges(tx, row.id, chosen, span.from_ms, span.to_ms, SUMMARY_POINTS)
-        gaps = await readings.list_gaps(tx, row.id, span.from_ms, span.to_ms)
+        outline = await ranges.read_outline(tx, row.id, hour_ms, now_ms, OUTLINE_POINTS)
+        found = await ranges.read_ranges(tx, row.id, chosen, span.from_ms, span.to_ms, SUMMARY_POINTS)
+        gaps = await list_gaps(tx, row.id, span.from_ms, span.to_ms)
         wrong = await problems.list_problems(tx, board=row.id)
         past = await problems.list_problems(tx, board=row.id, open=False, limit=PAST_PROBLEMS)
         happened = await events.list_events(tx, board=row.id, limit=EVENTS)
+    wrong += [problem for problem in parts.alerts.unsaved() if problem.board == row.id]
     known = known_of(parts.latest, row.id)
     about = about_of(row)
     board = board_of(row, parts.latest, now_ms)

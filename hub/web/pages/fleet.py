@@ -102,6 +102,7 @@ async def show_fleet(request: web.Request) -> web.Response:
             "boards": [row_of(row, parts.latest, now_ms) for row in shown],
             "urgent": [row_of(row, parts.latest, now_ms) for row in urgent],
             "urgent_more": tally.counts.attention + tally.counts.silent - len(urgent),
+            "own_problems": parts.latest.problems,
             "matching": matching,
             "search": wanted.search,
             "chosen_labels": wanted.labels,
