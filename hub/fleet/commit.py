@@ -7,33 +7,38 @@ to acknowledge and to show.  It holds no state from one transaction to the next.
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 from typing import Any
 
 from agent.wire.errors import Refused
 from agent.wire.messages import About, Batch, Block
 from hub.fleet.acceptance import Hole, accept
 from hub.fleet.arrivals import AboutCame, Arrival, PresenceCame, ReadingsCame
+from hub.fleet.boots import BootNews, KnownBoots
 from hub.store import batches, boards
 from hub.store.batches import NewBatch, StreamKey
 from hub.store.boards import PresenceChange, Standing
+from hub.store.clocks import gap_span, span_of
 from hub.store.database import Tx
 from hub.store.events import add_events
-from hub.store.readings import GapRow
+from hub.store.gaps import GapRow, add_gaps
 
 WHY = {"outbox-full": "the board had no room to keep them", "lost": "the board does not have them any more"}
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Readings that were new: all of the blocks but the first ``skip``."""
+    """Readings that were new: all of the blocks but the first ``skip``.
+
+    The blocks have the right times, unless ``pending``: then those are not known yet.
+    """
 
     board: str
     at_ms: int
     blocks: Sequence[Block]
     skip: int
+    pending: bool = False
 
     @property
     def count(self) -> int:
@@ -61,9 +66,10 @@ class Dropped:
 @dataclass(slots=True)
 class Commit:
     """What one transaction did; ``believed`` are the boards that said something good, ``waiting``
-    how many readings each still holds that are not settled."""
+    how many readings each still holds that are not settled; ``boots``: what it heard of boots."""
 
     at_ms: int
+    boots: BootNews = field(default_factory=lambda: BootNews(KnownBoots()))
     believed: dict[str, int] = field(default_factory=dict)
     waiting: dict[str, int] = field(default_factory=dict)
     stored: list[Stored] = field(default_factory=list)
@@ -73,11 +79,15 @@ class Commit:
     gaps: list[GapRow] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     messages: dict[str, int] = field(default_factory=dict)
-    returned: set[str] = field(default_factory=set)
     duplicates: int = 0
     stalled: int = 0
     _rows: list[NewBatch] = field(default_factory=list)
     _events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def returned(self) -> Set[str]:
+        """The boards of which an earlier boot is back: two machines have one identity."""
+        return self.boots.returned
 
     async def apply(
         self, tx: Tx, arrivals: Sequence[Arrival], sensors: Mapping[str, Collection[str]]
@@ -85,6 +95,7 @@ class Commit:
         """Store what is new of ``arrivals``; ``sensors`` of each board have a row already."""
         standings = await boards.standings(tx, {arrival.board for arrival in arrivals})
         settled = await batches.contiguous(tx, _streams(arrivals))
+        await self.boots.look_up(tx, arrivals)
         before = dict(settled)
         for arrival in arrivals:
             self._consider(arrival, standings, settled)
@@ -119,11 +130,14 @@ class Commit:
 
     def _readings(self, came: ReadingsCame, settled: dict[StreamKey, int]) -> None:
         """Store what is new of a batch, and move its streams on.  Raises Refused."""
-        board, batch = came.board, came.batch
+        board, batch, certain = came.board, came.batch, True
+        if batch.blocks:
+            batch, certain = self.boots.time(board, batch, came.at_ms)
         stands = {stream: settled.get((board, stream), 0) for stream in _named(batch)}
         decision = accept(stands, batch)
         settled.update({(board, stream): seq for stream, seq in decision.contiguous.items()})
-        self.gaps += [_gap(board, hole, came.at_ms) for hole in decision.gaps]
+        gaps = [_gap(board, hole, came.at_ms) for hole in decision.gaps]
+        self.gaps += [self._timed(gap, batch) for gap in gaps] if certain else gaps
         self.waiting[board] = sum(
             max(held.next - 1 - settled.get((board, stream), 0), 0) for stream, held in batch.held.items()
         )
@@ -131,8 +145,9 @@ class Commit:
         answer.streams |= decision.contiguous
         match decision.verdict:
             case "stored":
-                self._rows.append(_row(came, decision.skip))
-                self.stored.append(Stored(board, came.at_ms, batch.blocks, decision.skip))
+                stored = Stored(board, came.at_ms, batch.blocks, decision.skip, pending=not certain)
+                self._rows.append(_row(came, stored))
+                self.stored.append(stored)
             case "duplicate":
                 self.duplicates += 1
             case "stalled":
@@ -148,10 +163,23 @@ class Commit:
             return standing
         if (said.state, said.nonce) == (standing.presence, standing.nonce):
             return standing
+        if said.state == "online":
+            self.boots.born(came.board, said.boot, came.at_ms)
         self.presences.append(PresenceChange(came.board, said.state, said.nonce, came.at_ms))
         if said.state != standing.presence:
             self._note(came.board, said.state, f"went {said.state}", came.at_ms)
         return Standing(standing.revoked, said.state, said.nonce)
+
+    def _timed(self, gap: GapRow, batch: Batch) -> GapRow:
+        """A gap with its times as far as the reading behind it tells, if that is in this batch."""
+        for block in batch.blocks:
+            row = gap.seq0 + gap.count - block.seq0
+            if gap.stream == block.stream and 0 <= row < len(block.sensor):
+                boot_ms = self.boots.offset_of(gap.board, block.boot)
+                next_ms = sum(block.wall_ms[: row + 1])
+                from_ms, to_ms = gap_span(gap.from_ms, gap.to_ms, boot_ms=boot_ms, next_ms=next_ms)
+                return replace(gap, from_ms=from_ms, to_ms=to_ms)
+        return gap
 
     def _note(self, board: str, kind: str, text: str, at_ms: int) -> None:
         self._events.append({"at_ms": at_ms, "board": board, "actor": "board", "kind": kind, "text": text})
@@ -160,6 +188,7 @@ class Commit:
 
     async def _write(self, tx: Tx, sensors: Mapping[str, Collection[str]]) -> None:
         await batches.add_sensors(tx, _new_sensors(self.stored, sensors))
+        await self.boots.write(tx)
         for position, gap in enumerate(self.gaps):
             if gap.reason == "lost" and gap.from_ms is None and gap.seq0 > 1:
                 since_ms = await batches.stream_end_ms(tx, gap.board, gap.stream)
@@ -167,7 +196,7 @@ class Commit:
         for gap in self.gaps:
             self._note(gap.board, "gap", f"{gap.count} readings are gone: {WHY[gap.reason]}", gap.received_ms)
         await batches.add_batches(tx, self._rows)
-        await batches.add_gaps(tx, self.gaps)
+        await add_gaps(tx, self.gaps)
         await boards.save_presence(tx, self.presences)
         await boards.save_abouts(tx, self.abouts, self.at_ms)
         await add_events(tx, self._events)
@@ -194,21 +223,23 @@ def _streams(arrivals: Sequence[Arrival]) -> set[StreamKey]:
     }
 
 
-def _row(came: ReadingsCame, skip: int) -> NewBatch:
-    """A batch as it is stored; its span is that of all its readings."""
-    blocks = came.batch.blocks
-    times = [at_ms for block in blocks for at_ms in accumulate(block.wall_ms)]
+def _row(came: ReadingsCame, stored: Stored) -> NewBatch:
+    """A batch as it is stored: as it came, with the span of all its readings as far as that is known."""
+    blocks = stored.blocks
+    from_ms, to_ms = span_of(blocks)
     return NewBatch(
         board=came.board,
         received_ms=came.at_ms,
-        from_ms=min(times),
-        to_ms=max(times),
+        from_ms=from_ms,
+        to_ms=to_ms,
         stream=blocks[0].stream,
         seq0=blocks[0].seq0,
         count=blocks[-1].next - blocks[0].seq0,
-        skip=skip,
+        skip=stored.skip,
         content_type=came.content_type,
         payload=came.payload,
+        boot=blocks[0].boot,
+        pending=int(stored.pending),
     )
 
 

@@ -18,6 +18,8 @@ connection to the broker; the picture of the newest values (`Latest`) is told af
     contain.  `recover` makes them again from the batches behind that id, so a kill at any moment
     loses nothing and counts nothing twice.  When a transaction did not end well, memory is not
     trusted: `recover` first.
+5.  Readings whose times are not known yet (`hub.fleet.boots`) are in no roll-up.  Once they are,
+    `hub.fleet.corrections` adds them, and only those at or below that id: so none counts twice.
 """
 
 from __future__ import annotations
@@ -29,13 +31,15 @@ from dataclasses import replace
 from agent.base.broker import Message, Session
 from agent.wire import topics
 from agent.wire.errors import Busy, LinkDown, Refused
-from agent.wire.messages import About, Ack, Block, Problem
+from agent.wire.messages import About, Ack, Problem
 from agent.wire.plain import dumps
 from hub.fleet.alerts import Alerts
 from hub.fleet.answers import Answers
 from hub.fleet.arrivals import Arrival, ReadingsCame
+from hub.fleet.boots import BootNews, KnownBoots
 from hub.fleet.commands import Commands
-from hub.fleet.commit import Commit
+from hub.fleet.commit import Commit, Stored
+from hub.fleet.corrections import Corrections
 from hub.fleet.gate import Gate
 from hub.fleet.latest import Latest, newest
 from hub.fleet.limits import Allowances
@@ -45,7 +49,6 @@ from hub.store import batches
 from hub.store.database import Store, Tx
 from hub.store.facts import read_fact, write_fact
 from hub.store.problems import settle_all
-from hub.store.readings import blocks_of
 from hub.store.rollups import add_parts
 
 MOST_WAITING = 8192
@@ -79,6 +82,8 @@ class Ingest:
         self._store = store
         self._latest = latest
         self._now_ms = now_ms
+        self.corrections = Corrections(store)
+        self._boots = KnownBoots()
         self._commit_every_s = commit_every_ms / 1000
         self._fold_every_s = fold_every_s
         self._answers = Answers(repeat_every_ms)
@@ -112,8 +117,10 @@ class Ingest:
         self._fold = Fold()
         async with self._store.read() as tx:
             self._last_id = self._folded_id = await read_fact(tx, "fold")
-        async for id, row in batches.batches_after(self._store, self._last_id):
-            self._show(row.board, blocks_of(row.payload, row.content_type), row.skip, row.received_ms)
+            await self._boots.load(tx)
+        async for id, row, offset_ms in batches.batches_after(self._store, self._last_id):
+            blocks = [each.block for each in row.blocks(offset_ms)]
+            self._show(Stored(row.board, row.received_ms, blocks, row.skip, pending=bool(row.pending)))
             self._last_id = id
         self._fold_due_s = asyncio.get_running_loop().time() + self._fold_every_s
         self._sound = True
@@ -212,7 +219,7 @@ class Ingest:
 
     async def _write(self, arrivals: Sequence[Arrival], *, fold: bool) -> Commit:
         """The transaction, and then what memory learns from it."""
-        commit = Commit(self._now_ms())
+        commit = Commit(self._now_ms(), BootNews(self._boots))
         known = {
             arrival.board: self._latest.boards[arrival.board].values.keys()
             for arrival in arrivals
@@ -231,6 +238,8 @@ class Ingest:
             self._fold_due_s = asyncio.get_running_loop().time() + self._fold_every_s
         self._last_id = max(last_id, self._last_id)
         self._learn(commit)
+        self._boots.learn(commit.boots.offsets)
+        self.corrections.tell(commit.boots.learned, folded=fold)
         self._sound = True
         return commit
 
@@ -256,8 +265,8 @@ class Ingest:
             self._latest.heard(board, at_ms)
         for board, readings in commit.waiting.items():
             self._latest.holds(board, readings)
-        for batch in commit.stored:
-            self._show(batch.board, batch.blocks, batch.skip, batch.at_ms)
+        for stored in commit.stored:
+            self._show(stored)
         for change in commit.presences:
             self._latest.presence(change.board, change.state, change.at_ms)
             if change.state == "online":
@@ -270,10 +279,11 @@ class Ingest:
         if not self._waiting:
             self._allowances.forget_new_sensors()
 
-    def _show(self, board: str, blocks: Sequence[Block], skip: int, at_ms: int) -> None:
-        self._fold.add(board, blocks, skip)
-        clocked = blocks[-1].clock != "unsynced"
-        self._latest.update(board, newest(blocks, skip), at_ms, clocked=clocked)
+    def _show(self, stored: Stored) -> None:
+        if not stored.pending:
+            self._fold.add(stored.board, stored.blocks, stored.skip)
+        readings = newest(stored.blocks, stored.skip)
+        self._latest.update(stored.board, readings, stored.at_ms, clocked=not stored.pending)
 
     async def _answer(self, session: Session, commit: Commit) -> None:
         for board, answer in commit.answers.items():

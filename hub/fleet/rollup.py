@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from itertools import accumulate, islice
 
 from agent.wire.messages import Block
-from hub.store.readings import BUCKET_MS
+from hub.store.ranges import BUCKET_MS
 from hub.store.rollups import Part
 
 Cell = tuple[float, float, float, int]

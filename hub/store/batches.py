@@ -1,23 +1,26 @@
-"""What ingest stores: batches as they came, where each stream stands, and the gaps.
+"""What ingest stores: batches as they came, and where each stream stands.
 
-Owns how the tables `batches`, `streams` and `gaps` are written, and the latest values and
-presence in `boards`, for many boards in one statement.  `hub.fleet.ingest` is the only
-caller; what is new is decided there, inside the same transaction.
+Owns how the tables `batches` and `streams` are written, and the latest values in `boards`, for
+many boards in one statement.  Ingest calls it; what is new is decided there, inside the same
+transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from agent.wire.envelope import unpack
+from agent.wire.messages import Block, read_batch
 from hub.store.boards import LatestValues, PresenceState
+from hub.store.boots import BootKey
+from hub.store.clocks import Timed, timed
 from hub.store.database import Store, upsert
-from hub.store.readings import GapRow
-from hub.store.schema import batches, boards, gaps, sensors, streams
+from hub.store.schema import batches, boards, boots, sensors, streams
 
 StreamKey = tuple[str, str]
 """(board, stream)"""
@@ -41,6 +44,13 @@ class NewBatch:
     skip: int
     content_type: str
     payload: bytes
+    boot: str = ""
+    pending: int = 0
+
+    def blocks(self, offset_ms: int | None) -> list[Timed]:
+        """The blocks with the best times there are; ``offset_ms`` is that of the boot, if known."""
+        blocks = blocks_of(self.payload, self.content_type)
+        return [timed(block, self.received_ms, offset_ms) for block in blocks]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,15 @@ class Saved:
     presence: PresenceState
     heard_ms: int | None
     latest: LatestValues
+
+
+BY_TIME = (batches.c.to_ms, batches.c.from_ms, batches.c.id)
+"""The order of batches in time."""
+
+
+def blocks_of(payload: bytes, content_type: str) -> tuple[Block, ...]:
+    """The blocks of a stored payload, as they came."""
+    return read_batch(unpack(payload, content_type)).blocks
 
 
 # --- what a commit asks ----------------------------------------------------------------------------
@@ -91,12 +110,6 @@ async def add_batches(tx: AsyncConnection, rows: Sequence[NewBatch]) -> None:
     """Store batches, in this order."""
     if rows:
         await tx.execute(insert(batches), [_columns(row) for row in rows])
-
-
-async def add_gaps(tx: AsyncConnection, rows: Sequence[GapRow]) -> None:
-    """Store gaps."""
-    if rows:
-        await tx.execute(insert(gaps), [_columns(row) for row in rows])
 
 
 async def move_streams(tx: AsyncConnection, settled: Mapping[StreamKey, int], at_ms: int) -> None:
@@ -141,19 +154,64 @@ async def load_latest(tx: AsyncConnection) -> list[Saved]:
     ]
 
 
-async def batches_after(store: Store, id: int) -> AsyncIterator[tuple[int, NewBatch]]:
-    """Every batch with a higher id, in order, with that id; read in slices."""
-    columns = [batches.c[name] for name in NewBatch.__slots__]
+async def batches_after(store: Store, id: int) -> AsyncIterator[tuple[int, NewBatch, int | None]]:
+    """Every batch with a higher id, in order: its id, itself, and the offset of its boot; in slices."""
     while True:
-        asked = select(batches.c.id, *columns).where(batches.c.id > id).order_by(batches.c.id).limit(SLICE)
+        asked = with_offset().where(batches.c.id > id).order_by(batches.c.id).limit(SLICE)
         async with store.read() as tx:
             rows = (await tx.execute(asked)).all()
-        for found, *values in rows:
-            yield found, NewBatch(*values)
+        for found, offset_ms, *values in rows:
+            yield found, NewBatch(*values), offset_ms
             id = found
         if len(rows) < SLICE:
             return
 
 
-def _columns(row: NewBatch | GapRow) -> dict[str, Any]:
+# --- what waits for the clock of its boot ------------------------------------------------------------
+
+
+async def pending_batches(
+    tx: AsyncConnection, key: BootKey, up_to: int, limit: int
+) -> list[tuple[int, NewBatch, int | None]]:
+    """Batches of a boot that wait, oldest first, with ids to ``up_to``; see `batches_after`."""
+    asked = with_offset().where(_waits(key), batches.c.id <= up_to).order_by(batches.c.id).limit(limit)
+    return [(id, NewBatch(*values), offset_ms) for id, offset_ms, *values in await tx.execute(asked)]
+
+
+async def any_pending(tx: AsyncConnection, key: BootKey) -> bool:
+    """Whether batches of a boot wait."""
+    return (await tx.execute(select(batches.c.id).where(_waits(key)).limit(1))).first() is not None
+
+
+async def still_pending(tx: AsyncConnection, ids: Collection[int]) -> int:
+    """How many of these batches are there and wait."""
+    asked = select(func.count()).where(batches.c.id.in_(ids), batches.c.pending == 1)
+    return (await tx.execute(asked)).scalar_one()
+
+
+async def place_batches(tx: AsyncConnection, spans: Mapping[int, tuple[int, int]]) -> None:
+    """Give batches, by id, the span that their readings turned out to have; they wait no more."""
+    rows = [{"p_id": id, "from_ms": from_ms, "to_ms": to_ms} for id, (from_ms, to_ms) in spans.items()]
+    if rows:
+        await tx.execute(update(batches).where(batches.c.id == bindparam("p_id")).values(pending=0), rows)
+
+
+def touching(board: str, from_ms: int, to_ms: int) -> ColumnElement[bool]:
+    """Batches of a board with a reading in the range, as far as their span tells."""
+    return and_(batches.c.board == board, batches.c.to_ms >= from_ms, batches.c.from_ms < to_ms)
+
+
+def with_offset() -> Select[Any]:
+    """Rows of a batch's id, the offset of its boot, and the columns of `NewBatch`."""
+    columns = [batches.c[name] for name in NewBatch.__slots__]
+    boot = and_(boots.c.board == batches.c.board, boots.c.boot == batches.c.boot)
+    return select(batches.c.id, boots.c.offset_ms, *columns).select_from(batches.outerjoin(boots, boot))
+
+
+def _waits(key: BootKey) -> ColumnElement[bool]:
+    board, boot = key
+    return and_(batches.c.board == board, batches.c.boot == boot, batches.c.pending == 1)
+
+
+def _columns(row: NewBatch) -> dict[str, Any]:
     return {name: getattr(row, name) for name in row.__slots__}

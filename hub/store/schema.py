@@ -108,10 +108,13 @@ boots = Table(
     metadata,
     Column("board", String(16), ForeignKey("boards.id"), primary_key=True),
     Column("boot", String(32), primary_key=True),
-    Column("first_ms", BigInteger, nullable=False),  # heard first and last, by the hub's clock
-    Column("last_ms", BigInteger, nullable=False),
+    # Since when it is the board's newest, by the hub's clock: the birth of a session that named it,
+    # after another boot or none.  Null: only readings of it came.
+    Column("born_ms", BigInteger),
+    # Last birth, or readings that needed it, by the hub's clock and to about a day.
+    Column("heard_ms", BigInteger, nullable=False),
     # What to add to mono_ms of this boot to have the time; null as long as the board's clock was
-    # not known to be right in it.
+    # not known to be right in it.  Once set it never changes: roll-ups are made with it.
     Column("offset_ms", BigInteger),
 )
 

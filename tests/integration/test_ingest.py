@@ -29,7 +29,8 @@ from hub.fleet.latest import BoardLatest, Latest
 from hub.store import boards, schema
 from hub.store.database import Store
 from hub.store.events import list_events
-from hub.store.readings import RawReading, iter_raw, list_gaps
+from hub.store.gaps import list_gaps
+from hub.store.readings import RawReading, iter_raw
 from support.ingest import KEYS, new_alerts, new_ingest
 from support.stream import BOARD, BOOT, WALL_MS, Stream
 

@@ -26,7 +26,9 @@ from hub.fleet.rollup import Fold
 from hub.store import batches, boards, database, events, schema
 from hub.store.boards import BoardRow, PresenceChange
 from hub.store.database import REVISION, Store
-from hub.store.readings import BUCKET_MS, SLICE, GapRow, RawReading, iter_raw, list_gaps, read_range
+from hub.store.gaps import GapRow, add_gaps, list_gaps
+from hub.store.ranges import BUCKET_MS, read_range
+from hub.store.readings import SLICE, RawReading, iter_raw
 from hub.store.rollups import Part, add_parts
 from support.stream import BOARD, WALL_MS, Stream
 
@@ -516,7 +518,7 @@ async def test_gaps_of_a_time(store: Store) -> None:
         GapRow(BOARD, "s" * 16, 21, 10, None, None, "lost", 9000),
     ]
     async with store.write() as tx:
-        await batches.add_gaps(tx, rows)
+        await add_gaps(tx, rows)
         assert await list_gaps(tx, BOARD, 0, 10_000) == rows
         assert await list_gaps(tx, BOARD, 2000, 3000) == rows[:1]
         assert await list_gaps(tx, BOARD, 3000, 9000) == rows[1:2]

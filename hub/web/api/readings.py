@@ -13,7 +13,8 @@ from aiohttp import web
 from agent.wire import words
 from agent.wire.decode import Length, Range
 from agent.wire.errors import Refused
-from hub.store import boards, readings
+from hub.store import boards, ranges, readings
+from hub.store.gaps import list_gaps
 from hub.store.readings import RawReading
 from hub.web.api.route import Call
 
@@ -120,8 +121,8 @@ async def read_series(call: Call, board: str, query: SeriesQuery) -> SeriesAnswe
     async with call.parts.store.read() as tx:
         row = await boards.get_board(tx, board)
         known = {sensor.name: sensor for sensor in await boards.list_sensors(tx, row.id)}
-        found = await readings.read_ranges(tx, row.id, query.sensor, from_ms, to_ms, query.points)
-        gaps = await readings.list_gaps(tx, row.id, from_ms, to_ms)
+        found = await ranges.read_ranges(tx, row.id, query.sensor, from_ms, to_ms, query.points)
+        gaps = await list_gaps(tx, row.id, from_ms, to_ms)
     every_ms = call.parts.latest.boards[row.id].every_ms if row.id in call.parts.latest.boards else 0
     return SeriesAnswer(
         board=row.id,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from agent.wire import words
 from agent.wire.messages import About, Traffic
 from hub.store.boards import BoardRow
-from hub.store.readings import GapRow
+from hub.store.gaps import GapRow
 
 Fact = tuple[str, str, int | None]
 """A word, what there is to say, or (when it is a time) the time in ms."""

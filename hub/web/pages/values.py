@@ -11,7 +11,7 @@ from agent.wire.messages import About, Sensor
 from hub.fleet.latest import BoardLatest
 from hub.fleet.silence import MISSED
 from hub.store.boards import SensorRow
-from hub.store.readings import Series
+from hub.store.ranges import Series
 from hub.web.board import CAPACITY, label_of, measured_ms
 from hub.web.state import is_stale
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from agent.wire.messages import Block, Reading, block_of
 from hub.fleet import rollup
 from hub.fleet.rollup import Fold
-from hub.store.readings import BUCKET_MS
+from hub.store.ranges import BUCKET_MS
 from hub.store.rollups import Part
 
 BOARD = "a" * 16
