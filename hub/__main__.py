@@ -104,6 +104,38 @@ async def _passwd(args: argparse.Namespace) -> None:
         _say(f"  {password}   (shown this once)")
 
 
+async def _backup(args: argparse.Namespace) -> None:
+    from hub.backup import backup
+
+    configuration.load(directory := configuration.find(args.dir))
+    passphrase = _passphrase(args.passphrase_file, new=True)
+    size = await backup(directory, args.file.absolute(), passphrase)
+    _say(f"Wrote {args.file} ({size / 1e6:.1f} MB). Without its passphrase it is lost.")
+
+
+async def _restore(args: argparse.Namespace) -> None:
+    from hub.backup import restore
+
+    directory = Directory(args.directory.absolute())
+    passphrase = _passphrase(args.passphrase_file, new=False)
+    restored = await restore(args.file, directory, passphrase, args.revoke)
+    made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(restored.about.made_ms / 1000))
+    _say(f"Restored the hub {restored.about.name!r} ({restored.about.hub}) of {made} in {directory.path}")
+    _say(f"  boards it knows: {', '.join(restored.boards) or 'none'}")
+    _say(f"  revoked now: {', '.join(restored.revoked) or 'none'}")
+    _say(f"  ended: {restored.join_tokens} open join tokens, {restored.credentials} logins and API tokens")
+    _say(f"""Before it runs:
+  1. Make sure that the hub it comes from does not run any more.
+  2. Boards that were revoked after the backup are back. Revoke them: restore again with --revoke BOARD,
+     or at once after the start: lichen board revoke BOARD
+  3. Passwords are those of the backup: lichen-hub passwd --dir {directory.path}
+  4. On another machine, set host in {directory.config}
+Then:
+  lichen-hub run --dir {directory.path}
+  Boards that joined after the backup are strangers: give them new join files (lichen token new).
+  Readings that boards no longer have show as a gap.""")
+
+
 async def _config_check(args: argparse.Namespace) -> None:
     directory = configuration.find(args.dir)
     configuration.load(directory)
@@ -159,6 +191,20 @@ def _new_password(admin: str, file: Path | None) -> tuple[str, bool]:
     if getpass.getpass("Once more: ") != typed:
         raise ConfigError("the two passwords differ", hint="start again")
     return typed, False
+
+
+def _passphrase(file: Path | None, *, new: bool) -> str:
+    """The passphrase of a backup; for a ``new`` one it is asked for twice."""
+    from hub.access import passwords
+
+    if file is None and not sys.stdin.isatty():
+        raise ConfigError("a backup needs a passphrase", hint="--passphrase-file FILE, or '-' for stdin")
+    typed = getpass.getpass("Passphrase of the backup: ") if file is None else _secret_in(file)
+    if new:
+        passwords.check_password(typed)
+        if file is None and getpass.getpass("Once more: ") != typed:
+            raise ConfigError("the two passphrases differ", hint="start again")
+    return typed
 
 
 def _secret_in(file: Path) -> str:
@@ -256,6 +302,20 @@ def parser() -> argparse.ArgumentParser:
         help="only this one; repeatable: order, receipt, time, command, release",
     )
     rotate.set_defaults(start=_once(_rotate))
+
+    backup = _with_directory(commands.add_parser("backup", help="write the whole hub into FILE, encrypted"))
+    backup.add_argument("file", type=Path, metavar="FILE")
+    backup.add_argument("--passphrase-file", type=Path, help="read it here, '-' for stdin (default: ask)")
+    backup.set_defaults(start=_once(_backup))
+
+    restore = commands.add_parser("restore", help="make the hub of a backup in DIR, which must be empty")
+    restore.add_argument("file", type=Path, metavar="FILE")
+    restore.add_argument("directory", type=Path, metavar="DIR")
+    restore.add_argument("--passphrase-file", type=Path, help="read it here, '-' for stdin (default: ask)")
+    restore.add_argument(
+        "--revoke", action="append", default=[], metavar="BOARD", help="revoke it, by name or id; repeatable"
+    )
+    restore.set_defaults(start=_once(_restore))
 
     config = commands.add_parser("config", help="look at the configuration")
     actions = config.add_subparsers(required=True, metavar="check|show")

@@ -83,7 +83,10 @@ class Keyring:
                 f"there is no key {unknown[0]!r} to rotate",
                 hint=f"one of {', '.join(ROLES)}; the root key stays, the hub's id follows from it",
             )
-        return replace(self, **{role: note.generate(f"{self.hub}/{role}") for role in roles})
+        fresh = replace(self)
+        for role in roles:
+            setattr(fresh, role, note.generate(f"{self.hub}/{role}"))
+        return fresh
 
     def adopt(self, other: Keyring) -> None:
         """Take over the keys of ``other``, but for the root key.  Raises Corrupt for another hub's."""

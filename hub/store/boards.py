@@ -149,6 +149,12 @@ async def never_heard(tx: AsyncConnection) -> dict[str, int]:
     return {row.id: row.joined_ms for row in await tx.execute(asked)}
 
 
+async def list_names(tx: AsyncConnection) -> list[str]:
+    """What each board that may speak is called, in order."""
+    asked = select(boards.c.name).where(boards.c.revoked_ms.is_(None)).order_by(boards.c.name)
+    return list((await tx.execute(asked)).scalars())
+
+
 async def list_abouts(tx: AsyncConnection) -> dict[str, dict[str, Any]]:
     """What each board that may speak last said of itself, by id; those that said nothing are left out."""
     asked = select(boards.c.id, boards.c.about).where(boards.c.revoked_ms.is_(None))
@@ -274,6 +280,11 @@ async def save_presence(tx: AsyncConnection, changes: Sequence[PresenceChange]) 
         await tx.execute(update(boards).where(boards.c.id == bindparam("p_id")), rows)
 
 
+async def all_offline(tx: AsyncConnection) -> None:
+    """Take no board for online until it says so itself: after a restore nothing else is known."""
+    await tx.execute(update(boards).values(presence="offline"))
+
+
 async def save_abouts(tx: AsyncConnection, abouts: Mapping[str, About], at_ms: int) -> None:
     """Keep what boards say of themselves, and what their sensors measure."""
     rows = [{"b_id": board, "about": plain(about), "heard_ms": at_ms} for board, about in abouts.items()]
@@ -354,8 +365,7 @@ def _matching(
 
 
 async def _nearest_name(tx: AsyncConnection, wanted: str) -> str:
-    names = (await tx.execute(select(boards.c.name).where(boards.c.revoked_ms.is_(None)))).scalars()
-    near = nearest(wanted, list(names))
+    near = nearest(wanted, await list_names(tx))
     return f"did you mean {near!r}?" if near else ""
 
 

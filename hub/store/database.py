@@ -104,6 +104,22 @@ class Store:
         return sum(file.stat().st_size for file in files if file.exists())
 
 
+async def copy_database(path: Path, to: Path) -> None:
+    """Write one moment of the database at ``path`` to the new file ``to``, whoever writes meanwhile.
+
+    It is no `Store`: a copy must not bring the tables of a running hub to another version.
+    Raises as `Store.write` does.
+    """
+    engine = _engine(path, size=1, begin="", pragmas=("PRAGMA synchronous=OFF",))
+    try:
+        with _explained(path):
+            async with engine.connect() as tx:
+                await tx.execute(text("VACUUM INTO :to"), {"to": str(to)})
+    finally:
+        await engine.dispose()
+    to.chmod(0o600)
+
+
 def upsert(tx: AsyncConnection, table: Table) -> sqlite.Insert:
     """An INSERT that knows ``on_conflict_do_...``, which SQL never standardised."""
     if tx.dialect.name == "postgresql":

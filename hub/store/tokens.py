@@ -101,6 +101,15 @@ async def revoke_token(tx: Tx, id: int, now_ms: int) -> None:
         raise Refused(f"there is no join token {id}", code="not-found", hint="lichen token ls")
 
 
+async def revoke_open(tx: Tx, now_ms: int) -> int:
+    """End every token that is still good for something; returns how many there were."""
+    used = select(func.count()).where(join_uses.c.token == join_tokens.c.id).scalar_subquery()
+    asked = update(join_tokens).where(
+        join_tokens.c.revoked_ms.is_(None), join_tokens.c.expires_ms > now_ms, used < join_tokens.c.uses
+    )
+    return (await tx.execute(asked.values(revoked_ms=now_ms))).rowcount
+
+
 async def has_used(tx: Tx, token: int, board: str) -> bool:
     """Whether ``board`` joined with this token before."""
     asked = select(join_uses.c.at_ms).where(join_uses.c.token == token, join_uses.c.board == board)
