@@ -55,6 +55,7 @@ def lichen() -> None:
       lichen login http://127.0.0.1:8420   log in once; the login is kept in a file
       lichen token new --name pump-07      a join file for a new board
       lichen board ls                      the fleet at a glance
+      lichen problem ls                    what is wrong, and what helps
       lichen readings pump-07 --since 1h   what a board has measured
       lichen watch                         values as they arrive
 
@@ -105,9 +106,16 @@ def _complain(error: LichenError) -> None:
 
 def command_line() -> click.Group:
     """`lichen` with its commands, which are imported here: they need this module themselves."""
-    from hub.cli import boards, login, readings, tokens
+    from hub.cli import boards, login, problems, readings, tokens
 
-    commands: list[Any] = [login.login, tokens.token, boards.board, readings.readings, readings.watch]
+    commands: list[Any] = [
+        login.login,
+        tokens.token,
+        boards.board,
+        problems.problem,
+        readings.readings,
+        readings.watch,
+    ]
     for command in commands:
         lichen.add_command(command)
     return lichen

@@ -6,6 +6,7 @@ live streams and ingest know, so there is no state to go stale.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from aiohttp import web
@@ -36,9 +37,21 @@ class _Scrape:
         for state in ("fine", "attention", "silent"):
             fleet.add_metric([state], getattr(self._counts, state))
         yield fleet
+        yield self._problems()
         yield GaugeMetricFamily("lichen_live_streams", "Open live streams", self._streams)
         yield GaugeMetricFamily("lichen_store_bytes", "Size of the database", self._parts.store.size_bytes())
         yield from self._ingest()
+
+    def _problems(self) -> Metric:
+        found: Counter[tuple[str, str, str]] = Counter()
+        for board in self._parts.latest.boards.values():
+            found.update(("board", each.code, each.severity) for each in board.problems)
+        found.update(("hub", each.code, each.severity) for each in self._parts.latest.problems)
+        labels = ["of", "code", "severity"]
+        family = GaugeMetricFamily("lichen_problems", "Problems there are now", labels=labels)
+        for key, amount in found.items():
+            family.add_metric(key, amount)
+        return family
 
     def _ingest(self) -> Iterator[Metric]:
         counters = self._parts.counters()

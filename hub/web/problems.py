@@ -24,6 +24,7 @@ BY_CODE = {
     "revoked": 403,
     "not-found": 404,
     "conflict": 409,
+    "offline": 409,
     "expired": 410,
     "too-large": 413,
     "too-many": 429,

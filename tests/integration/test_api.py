@@ -102,6 +102,8 @@ async def test_every_operation_answers_as_described(hub: WebHub, api: Api) -> No
     ]
     assert (await api.call("GET", "/boards/pump/events"))["events"][0]["kind"] == "joined"
     assert len((await api.call("GET", "/events?limit=1"))["events"]) == 1
+    assert [each["code"] for each in (await api.call("GET", "/problems"))["problems"]] == ["x"]
+    assert len((await api.call("GET", "/boards/pump/problems"))["problems"]) == 1
     assert (await api.call("GET", "/me")) == {"admin": ADMIN, "kind": "token"}
 
     made = await api.call("POST", "/tokens", status=201, json={"name": "roof", "uses": 2})

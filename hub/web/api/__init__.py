@@ -7,7 +7,7 @@ whole truth about what comes in and goes out.  `hub.web.server` serves the list,
 
 from __future__ import annotations
 
-from hub.web.api import access, boards, events, hub, readings, revocation, tokens
+from hub.web.api import access, boards, events, hub, problems, readings, revocation, tokens
 from hub.web.api.route import Route
 
 ROUTES = (
@@ -21,7 +21,9 @@ ROUTES = (
     Route("GET", "/boards/{board}/readings", readings.read_series),
     Route("GET", "/boards/{board}/readings/raw", readings.read_raw, media=("text/csv",)),
     Route("GET", "/boards/{board}/events", events.list_board_events),
+    Route("GET", "/boards/{board}/problems", problems.list_board_problems),
     Route("GET", "/events", events.list_events),
+    Route("GET", "/problems", problems.list_problems),
     Route("GET", "/live", hub.follow_live, media=("text/event-stream",)),
     Route("GET", "/tokens", tokens.list_tokens),
     Route("POST", "/tokens", tokens.new_token, status=201),
