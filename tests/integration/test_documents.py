@@ -35,6 +35,7 @@ LASTING = {
     re.compile(rf"{PREFIX}make run"): "Lichen is running",
     re.compile(rf"{PREFIX}lichen-hub run"): "hub started",
     re.compile(rf"{PREFIX}lichen-agent run"): "link is up",
+    re.compile(rf"{PREFIX}lichen-agent sensors watch"): "28-0316a27983fd",
     re.compile(rf"{PREFIX}lichen watch"): "capacity.cpu",
 }
 
