@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
+import textwrap
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from agent.sensors.driver import Answer, Channel, Driver, Environment, load_kind
 from agent.sensors.gpio import Options
 from agent.sensors.gpio.devices import WAKES, opened
 from agent.wire.errors import ConfigError, Refused
+from support.source import ROOT
 from support.sysfs import Sysfs
 from support.virtual import virtual
 
@@ -235,6 +239,18 @@ async def test_the_processors_temperature(tmp_path: Path) -> None:
     await sensor.close()
     await sensor.close()
     threads.close()
+
+
+def test_the_guides_examples_are_right() -> None:
+    guide = (ROOT / "docs/sensors.md").read_text()
+    _, _, section = guide.partition("wired to a pin\n")
+    found = [
+        read_sensor(table, "sensors[0]")
+        for block in re.findall(r"```toml\n(.*?)```", section.partition("\n## ")[0], re.DOTALL)
+        for table in tomllib.loads(textwrap.dedent(block))["sensors"]
+    ]
+    devices = {options.device for options in found if isinstance(options, Options)}
+    assert {"button", "line", "motion", "input", "distance", "mcp3008"} <= devices
 
 
 def test_a_scan_finds_nothing(tmp_path: Path) -> None:
