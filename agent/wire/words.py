@@ -89,8 +89,14 @@ def unit_meant(text: str) -> str:
     """
     from agent.wire.decode import nearest  # only for an error
 
-    spelled = {written.casefold(): code for code, written in reversed(UNITS.items()) if written}
-    spelled |= {code.casefold(): code for code in reversed(UNITS) if code} | _ALSO
+    # The first of two that differ only in capitals counts, and a code before what is written for another.
+    spelled: dict[str, str] = {}
+    for code in UNITS:
+        spelled.setdefault(code.casefold(), code)
+    for code, written in UNITS.items():
+        spelled.setdefault(written.casefold(), code)
+    spelled |= _ALSO
+    del spelled[""]
     return spelled.get(text.casefold().strip()) or spelled.get(nearest(text.casefold(), spelled), "")
 
 
