@@ -80,11 +80,14 @@ class Clock:
             return self._kernel_ms()
         return self.mono_ms() + self._offset_ms
 
+    def known_ms(self) -> int | None:
+        """``wall_ms`` where that is right, else None."""
+        return None if self.state() == "unsynced" else self.wall_ms()
+
     def learn(self, at_ms: int) -> None:
         """Take the hub's word that it is ``at_ms`` now; a synced kernel knows better."""
         if self.state() != "synced":
             self._offset_ms = at_ms - self.mono_ms()
-
 
 
 def boot_id(path: Path = BOOT_ID) -> str:

@@ -45,14 +45,18 @@ MAX_SENSORS = 512
 """Channels of one board; the limit of what a hub accepts."""
 
 MIB = 1024 * 1024
+METERED_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """``[report]``: how often readings travel, and how long they may exist in memory only."""
 
+    profile: Literal["default", "metered"] = "default"
+    """``metered`` is for a link that is paid by volume: reports every 300 s, no more than one in 10 s
+    while somebody watches, and what the board says of itself at most every 10 minutes."""
     every_s: Annotated[float, Range(0.1, 43_200)] = 60.0
-    """How often readings travel to the hub."""
+    """How often readings travel to the hub; 300 when it is not set and the profile is ``metered``."""
     commit_every_s: Annotated[float, Range(0.1, 60)] = 60.0
     """How often readings are written to the outbox: what a power cut takes at most. Never longer
     than ``every_s``, which it follows down when it is not set."""
@@ -240,6 +244,8 @@ def _derive(config: Config, table: Mapping[str, Any], folder: Path, environment:
         # systemd.exec(5): several directories are separated by colons.
         runtime_dir = Path(given.split(":")[0])
     report, link = config.report, config.link
+    if report.profile == "metered" and "every_s" not in table.get("report", {}):
+        report = replace(report, every_s=METERED_S)
     if "commit_every_s" not in table.get("report", {}):
         report = replace(report, commit_every_s=min(report.every_s, report.commit_every_s))
     if "keepalive_s" not in table.get("link", {}):

@@ -8,10 +8,11 @@ and from joining on:
 
     hub.key      the hub's root key
     hub.note     the hub document, as the root key signed it
-    tls.pem      the certificate and its chain
+    tls.pem      the certificate and its chain, and a line that says when it was given
     board.toml   board, name, and which token it was; written last, it makes the others count
 
-`agent.join` fills it, `agent.link` reads it and replaces the hub document, `agent.status` shows it.
+`agent.join` fills it, `agent.link` reads it and replaces the hub document, `agent.renewal` replaces
+the certificate, `agent.status` shows it.
 Keys are made here, once, by `openssl` where the format is X.509; nothing here talks to anybody.
 
 Every file is replaced in one step (0600, fsync), and none is needed before it is there: a start
@@ -21,6 +22,8 @@ under a certificate that names another board.
 
 from __future__ import annotations
 
+import binascii
+import datetime as dt
 import logging
 import ssl
 import tomllib
@@ -31,7 +34,7 @@ from typing import Annotated
 from agent.base.files import exists, make_directory, write_file
 from agent.wire import note, seal
 from agent.wire.decode import Match, decode
-from agent.wire.errors import ConfigError, Corrupt, LichenError
+from agent.wire.errors import ConfigError, Corrupt, LichenError, Refused
 from agent.wire.joining import HubDocument
 from agent.wire.messages import ClockState, read_text
 from agent.wire.plain import plain
@@ -40,9 +43,13 @@ log = logging.getLogger(__name__)
 
 MAX_FILE = 256 * 1024
 OPENSSL_TIMEOUT_S = 60
+UTC_TIME, GENERALIZED_TIME = 0x17, 0x18
+"""Tags of times until 2049 and after it (RFC 5280, section 4.1.2.5)."""
 NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
 """X509_V_FLAG_NO_CHECK_TIME (openssl/x509_vfy.h); Python's ssl has no name for it."""
 
+GIVEN = "given at "
+"""What the line in tls.pem begins with; milliseconds since 1970 follow."""
 RESTORE = "restore the file from a backup; or move the whole state directory away and join as a new board"
 
 
@@ -79,13 +86,23 @@ class Identity:
         key = str(self.directory / "tls.key")
         return openssl("req", "-new", "-sha256", "-key", key, "-subj", f"/CN={self.board}").decode()
 
-    def accept(self, membership: Membership, hub_key: note.Verifier, hub_note: str, chain_pem: str) -> None:
-        """Keep what joining gave, all of it verified by the caller; ``board.toml`` makes it count."""
+    def accept(
+        self,
+        membership: Membership,
+        hub_key: note.Verifier,
+        hub_note: str,
+        chain_pem: str,
+        now_ms: int | None = None,
+    ) -> None:
+        """Keep what joining gave, all of it verified by the caller; ``board.toml`` makes it count.
+
+        ``now_ms``: see `replace_certificate`.
+        """
         import tomli_w  # only to write
 
         write_file(self.directory / "hub.key", f"{hub_key.vkey}\n".encode())
         write_file(self.directory / "hub.note", hub_note.encode())
-        write_file(self.directory / "tls.pem", chain_pem.encode())
+        self.replace_certificate(chain_pem, now_ms)
         write_file(self.directory / "board.toml", tomli_w.dumps(plain(membership)).encode())
 
     # --- for the link
@@ -102,11 +119,11 @@ class Identity:
 
     def hub_key(self) -> note.Verifier:
         """The root key of the hub.  Raises Corrupt, ConfigError."""
-        return note.Verifier.parse(_read(self.directory / "hub.key").strip())
+        return _kept_key(self.directory)
 
     def document(self) -> HubDocument:
         """The hub document.  Raises Corrupt when the hub's key did not sign it, ConfigError."""
-        return read_document(_read(self.directory / "hub.note"), self.hub_key())
+        return _kept_document(self.directory)
 
     def replace_document(self, hub_note: str) -> HubDocument | None:
         """Keep a newer hub document; None when this one is not newer.  Raises Corrupt, Refused."""
@@ -115,6 +132,58 @@ class Identity:
             return None
         write_file(self.directory / "hub.note", hub_note.encode())
         return document
+
+    def replace_certificate(self, chain_pem: str, now_ms: int | None) -> None:
+        """Keep a certificate for our TLS key, in one step.
+
+        ``now_ms`` is when it was given, None when nobody knows: certificates begin in 2020, so that
+        is not in it.  Text before the certificate is allowed (RFC 7468, section 2).
+        """
+        given = "" if now_ms is None else f"{GIVEN}{now_ms}\n"
+        write_file(self.directory / "tls.pem", (given + chain_pem).encode())
+
+    def check_certificate(self, chain_pem: str, ca_pem: str) -> None:
+        """Raise Corrupt unless a certificate is by this authority, for our TLS key and in our name."""
+        import tempfile  # only when a certificate has come
+
+        leaf = chain_pem.encode()
+        shown = openssl("x509", "-noout", "-subject", "-nameopt", "RFC2253", "-pubkey", stdin=leaf)
+        subject, _, key = shown.decode().partition("\n")
+        if subject != f"subject=CN={self.board}":
+            raise Corrupt(f"the hub's certificate is for {subject[:80]!r}, not for CN={self.board}")
+        if key.strip() != self.tls_public_key().strip():
+            raise Corrupt("the hub's certificate is for another key than ours")
+        with tempfile.TemporaryDirectory(prefix="lichen-certificate-") as folder:
+            ca, chain = Path(folder, "ca.pem"), Path(folder, "chain.pem")
+            ca.write_text(ca_pem)
+            chain.write_bytes(leaf)
+            # The dates are left to the connection, which knows whether the clock can be trusted.
+            options = (
+                "-no_check_time",
+                "-purpose",
+                "sslclient",
+                "-CAfile",
+                str(ca),
+                "-untrusted",
+                str(chain),
+            )
+            openssl("verify", *options, str(chain))
+
+    def certificate(self) -> tuple[int | None, int]:
+        """When our certificate was given, if that is known, and when it ends.
+
+        Raises Corrupt, ConfigError.
+        """
+        pem = _read(self.directory / "tls.pem")
+        first = pem.partition("\n")[0].removeprefix(GIVEN)
+        try:
+            return int(first) if first.isdecimal() else None, certificate_end_ms(pem)
+        except Refused as error:
+            raise Corrupt(f"{self.directory}/tls.pem is no certificate: {error}", hint=RESTORE) from error
+
+    def certificate_until_ms(self) -> int:
+        """When our certificate ends.  Raises Corrupt, ConfigError."""
+        return self.certificate()[1]
 
     def tls(self, ca_pem: str, clock: ClockState) -> ssl.SSLContext:
         """TLS to the hub with our certificate: its authority is ``ca_pem`` and no other."""
@@ -155,8 +224,7 @@ def recognise(directory: Path) -> tuple[Membership, HubDocument] | None:
     """
     if not exists(directory / "board.toml"):
         return None
-    hub_key = note.Verifier.parse(_read(directory / "hub.key").strip())
-    return read_membership(directory / "board.toml"), read_document(_read(directory / "hub.note"), hub_key)
+    return read_membership(directory / "board.toml"), _kept_document(directory)
 
 
 def _log_key(directory: Path) -> note.Signer:
@@ -186,6 +254,23 @@ def read_membership(path: Path) -> Membership:
         raise Corrupt(f"{path} cannot be understood: {error}", hint=RESTORE) from error
 
 
+def _kept_key(directory: Path) -> note.Verifier:
+    path = directory / "hub.key"
+    try:
+        return note.Verifier.parse(_read(path).strip())
+    except Refused as error:
+        raise Corrupt(f"{path} is no key: {error}", hint=RESTORE) from error
+
+
+def _kept_document(directory: Path) -> HubDocument:
+    path = directory / "hub.note"
+    try:
+        return read_document(_read(path), _kept_key(directory))
+    except Refused as error:
+        # We wrote it whole: a note that is cut off is damage, and not somebody's refusal.
+        raise Corrupt(f"{path} cannot be understood: {error}", hint=RESTORE) from error
+
+
 def read_document(hub_note: str, hub_key: note.Verifier) -> HubDocument:
     """The hub document in a note by the hub with this root key.  Raises Corrupt, Refused."""
     document = read_text("hub", HubDocument, note.open_note(hub_note, hub_key))
@@ -210,6 +295,42 @@ def trusting(ca_pem: str, clock: ClockState) -> ssl.SSLContext:
     if clock != "synced":
         context.verify_flags |= NO_CHECK_TIME
     return context
+
+
+def certificate_end_ms(pem: str) -> int:
+    """When the first certificate in a PEM text ends, in ms since 1970.  Raises Refused.
+
+    Its notAfter is the second time of the fifth field, after a version, serial number, algorithm
+    and issuer (RFC 5280, section 4.1); our hubs write all of them.
+    """
+    _, begin, rest = pem.partition("-----BEGIN CERTIFICATE-----")
+    body, end, _ = rest.partition("-----END CERTIFICATE-----")
+    try:
+        if not (begin and end):
+            raise ValueError("no certificate in it")
+        fields = _fields(_fields(_fields(binascii.a2b_base64(body))[0][1])[0][1])
+        tag, text = _fields(fields[4][1])[1]
+        digits = {UTC_TIME: "20", GENERALIZED_TIME: ""}[tag] + text.decode("ascii").removesuffix("Z")
+        month, day, hour, minute, second = (int(digits[at : at + 2]) for at in range(4, 14, 2))
+        until = dt.datetime(int(digits[:4]), month, day, hour, minute, second, tzinfo=dt.UTC)
+    except (ValueError, IndexError, KeyError) as error:
+        raise Refused(f"a certificate that cannot be read: {error}") from error
+    return int(until.timestamp() * 1000)
+
+
+def _fields(der: bytes) -> list[tuple[int, bytes]]:
+    """Tag and contents of each element in a row (X.690, section 8.1)."""
+    found = []
+    while der:
+        size, at = der[1], 2
+        if size & 0x80:
+            at += size & 0x7F
+            size = int.from_bytes(der[2:at])
+        if len(der) < at + size:
+            raise ValueError("it is cut off")
+        found.append((der[0], der[at : at + size]))
+        der = der[at + size :]
+    return found
 
 
 def openssl(*arguments: str, stdin: bytes = b"") -> bytes:

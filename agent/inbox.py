@@ -9,6 +9,11 @@ one costs readings, which whoever holds the broker can withhold anyway.
   another address or authority ends the session, and the next one goes there.
 - ``down/command``, signed by the command key that the document names: done once, and answered,
   in the session whose nonce it names and in no other.
+- ``down/time``, signed by the time key of the document: sets `agent.clock`, where the kernel does
+  not know better, and in the session whose nonce it names only.  What it says is never later than
+  the truth, so of several in a session the one that sets the clock furthest ahead is right, and
+  one that was held back on the way changes nothing; the first must come soon after it was asked
+  for.
 
 Other topics under ``down/`` belong to a newer hub, and are passed over.
 """
@@ -26,21 +31,27 @@ from agent.clock import Clock
 from agent.identity import Identity
 from agent.reports import Publish, Reports
 from agent.wire import note, topics
-from agent.wire.decode import decode_json
+from agent.wire.decode import decode, decode_json
 from agent.wire.envelope import MAX_INFLATED, unpack
-from agent.wire.errors import Corrupt, LinkDown, Refused
+from agent.wire.errors import Busy, Corrupt, LinkDown, Refused
 from agent.wire.joining import HubDocument
-from agent.wire.messages import Ack, Command, Reply, read_text
+from agent.wire.messages import Ack, Command, HubTime, Live, Reply, read_text
 from agent.wire.plain import dumps
 
 log = logging.getLogger(__name__)
 
 REMEMBERED = 256
 """Ids of commands whose second arrival does nothing."""
+TIME_WITHIN_MS = 60_000
+"""How long after a board asked for it the first time that it is told can be relied on."""
 
 
 class Inbox:
-    """The listening half of a session whose birth had ``nonce``; ``tell`` is called after each ack."""
+    """The listening half of a session whose birth had ``nonce``.
+
+    ``tell`` is called after each ack; ``live`` when the hub wants live reports, and returns what
+    it gets.  Set ``asked_ms`` (of the monotonic clock) when the hub is told of the session again.
+    """
 
     def __init__(
         self,
@@ -52,7 +63,9 @@ class Inbox:
         reports: Reports,
         publish: Publish,
         tell: Callable[[], None],
+        live: Callable[[Live], Live],
     ) -> None:
+        self.asked_ms = clock.mono_ms()
         self._identity = identity
         self._document = document
         self._nonce = nonce
@@ -60,6 +73,8 @@ class Inbox:
         self._reports = reports
         self._publish = publish
         self._tell = tell
+        self._live = live
+        self._offset_ms: int | None = None  # from the monotonic clock to the hub's, in this session
         self._done: deque[str] = deque(maxlen=REMEMBERED)
         self._complaint = ""
 
@@ -68,7 +83,7 @@ class Inbox:
         async for message in messages:
             try:
                 await self._receive(message)
-            except (Refused, Corrupt) as error:
+            except (Refused, Corrupt, Busy) as error:
                 if self._complaint != (complaint := f"{message.topic}: {error}"):
                     self._complaint = complaint
                     log.warning("message not taken", extra={"topic": message.topic, "error": str(error)})
@@ -89,6 +104,23 @@ class Inbox:
                 await self._take_document(payload.decode(errors="replace"))
             case "command":
                 await self._obey(payload)
+            case "time":
+                self._learn_time(payload)
+
+    def _learn_time(self, payload: bytes) -> None:
+        key = note.Verifier.parse(self._document.keys.time)
+        told = read_text("time", HubTime, note.open_note(payload, key))
+        if told.board != self._identity.board:
+            raise Refused(f"the time is for board {told.board[:64]!r}")
+        if told.nonce != self._nonce:
+            raise Refused("the time is for an earlier session of this board")
+        now_ms = self._clock.mono_ms()
+        offset_ms = told.at_ms - now_ms
+        if self._offset_ms is None and now_ms - self.asked_ms > TIME_WITHIN_MS:
+            raise Refused(f"the time came {(now_ms - self.asked_ms) // 1000} s after it was asked for")
+        if self._offset_ms is None or offset_ms > self._offset_ms:
+            self._offset_ms = offset_ms
+            self._clock.learn(told.at_ms)
 
     async def _take_document(self, hub_note: str) -> None:
         """Keep a newer hub document.  Raises LinkDown when it says that the hub has moved."""
@@ -122,6 +154,12 @@ class Inbox:
         match command.name:
             case "ping":
                 return Reply(command.id, "done", {"at_ms": self._clock.wall_ms(), "boot": self._clock.boot})
+            case "live":
+                try:
+                    order = self._live(decode(Live, command.args))
+                except Refused as error:
+                    return Reply(command.id, "refused", error=str(error))
+                return Reply(command.id, "done", {"every_s": order.every_s, "for_s": order.for_s})
             case _:
                 return Reply(command.id, "refused", error=f"this board knows no command {command.name!r}")
 

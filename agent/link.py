@@ -10,9 +10,11 @@ and about, retained; then, until the link breaks,
 
 - `agent.inbox` reads,
 - `agent.reports` sends readings,
-- and about is said again when something in it has changed, at most once a minute.
+- and about is said again when something in it has changed, at most once a minute, and some times a
+  day for the figures in it.
 
-Nothing polls: a quiet board wakes for a report, its two answers, and nothing else.
+Nothing polls: a quiet board wakes for a report, its two answers, and nothing else.  What is sent
+and received is counted in `agent.traffic`.
 """
 
 from __future__ import annotations
@@ -35,17 +37,25 @@ from agent.inbox import Inbox
 from agent.outbox import Outbox
 from agent.reports import Reports
 from agent.status import LinkState
+from agent.traffic import NOTE, Gauge
 from agent.window import Window
 from agent.wire import topics
 from agent.wire.envelope import pack
 from agent.wire.errors import LichenError, LinkDown, Refused
 from agent.wire.joining import HubDocument
-from agent.wire.messages import About, OutboxState, Presence
+from agent.wire.messages import About, Live, OutboxState, Presence, Traffic
 from agent.wire.plain import dumps
 
 log = logging.getLogger(__name__)
 
 ABOUT_EVERY_S = 60.0
+ABOUT_METERED_S = 600.0
+ABOUT_AT_LATEST_S = 6 * 3600.0
+"""After how long about is said again for what changes all the time, such as the traffic."""
+LIVE_METERED_S = 10
+"""The pace of live reports where each byte is paid: a fifth of those at 2 s."""
+PASS_S = 2.0
+"""How soon there are new readings when those that wait would keep the hub waiting."""
 FAREWELL_S = 0.8
 """How long a stop may take to say goodbye."""
 STEADY_S = 30.0
@@ -61,7 +71,9 @@ class Link:
 
     ``describe`` makes the about message; ring ``changed`` when it may say something else.
     It is said at most once in ``about_every_s``.  ``tell`` is called whenever ``state`` has
-    changed, and after each acknowledgement.
+    changed, and after each acknowledgement.  ``hurry(every_s, for_s)`` asks the sampler for
+    readings at that pace.  ``uncertified`` is called when the broker does not accept our
+    certificate; ``again`` rings when there is a reason to try at once.
     """
 
     def __init__(
@@ -74,10 +86,14 @@ class Link:
         connect: Connect,
         describe: Callable[[], Awaitable[About]],
         tell: Callable[[LinkState], None],
+        hurry: Callable[[float, float], None] = lambda every_s, for_s: None,
+        uncertified: Callable[[], None] = lambda: None,
+        again: asyncio.Event | None = None,
         draw: Callable[[], float] = random.random,
-        about_every_s: float = ABOUT_EVERY_S,
+        about_every_s: float | None = None,
     ) -> None:
         self.changed = asyncio.Event()
+        self._again = again or asyncio.Event()
         self.state = LinkState("connecting", clock.wall_ms())
         self._identity = identity
         self._outbox = outbox
@@ -86,12 +102,31 @@ class Link:
         self._connect = connect
         self._describe = describe
         self._tell = tell
+        self._hurry = hurry
+        self._uncertified = uncertified
         self._draw = draw
-        self._about_every_s = about_every_s
+        self._metered = config.report.profile == "metered"
+        quiet_s = ABOUT_METERED_S if self._metered else ABOUT_EVERY_S
+        self._about_every_s = quiet_s if about_every_s is None else about_every_s
+        self._session: Session | None = None
+        self._gauge = Gauge(clock, outbox.recall(NOTE), lambda text: outbox.remember(NOTE, text))
         self._refused: dict[str, str] = {}
+
+    @property
+    def traffic(self) -> Traffic:
+        """What the link has used today."""
+        if self._session is not None:
+            self._gauge.count(self._session.traffic())
+        return self._gauge.today()
 
     async def run(self) -> None:
         """Keep the link up until cancelled.  Raises Corrupt or ConfigError for a damaged identity."""
+        try:
+            await self._keep_up()
+        finally:
+            self._gauge.write()
+
+    async def _keep_up(self) -> None:
         settings, attempts = self._config.link, 0
         while True:
             began_s = _now_s()
@@ -104,7 +139,10 @@ class Link:
                     attempts = 0
                 self._lost(error, attempts + 1)
             low_s, high_s = settings.backoff_low_s, settings.backoff_high_s
-            await asyncio.sleep(backoff_s(attempts, low_s=low_s, high_s=high_s, draw=self._draw))
+            self._again.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(backoff_s(attempts, low_s=low_s, high_s=high_s, draw=self._draw)):
+                    await self._again.wait()
             attempts += 1
 
     async def _hold_session(self) -> None:
@@ -113,14 +151,21 @@ class Link:
         nonce = secrets.token_hex(8)
         address = self._address(document, nonce)
         self._set(broker=str(address))
-        async with self._connect(address) as session:
-            try:
-                await self._converse(session, document, nonce)
-            except asyncio.CancelledError:
-                with contextlib.suppress(TimeoutError, LinkDown, Refused):
-                    async with asyncio.timeout(FAREWELL_S):
-                        await session.publish(self._presence("offline", nonce))
-                raise
+        try:
+            async with self._connect(address) as session:
+                self._gauge.begin()
+                self._session = session
+                try:
+                    await self._converse(session, document, nonce)
+                except asyncio.CancelledError:
+                    with contextlib.suppress(TimeoutError, LinkDown, Refused):
+                        async with asyncio.timeout(FAREWELL_S):
+                            await session.publish(self._presence("offline", nonce))
+                    raise
+        finally:
+            if self._session is not None:
+                self._set(traffic=self.traffic)
+                self._session = None
 
     async def _converse(self, session: Session, document: HubDocument, nonce: str) -> None:
         async def publish(message: Message) -> bool:
@@ -133,19 +178,40 @@ class Link:
             topic=topics.up(self._identity.board, "readings"),
             publish=publish,
             hold_s=every.every_s if every.commit_every_s < every.every_s else 0,
+            parted=lambda: self._hurry(PASS_S, 2 * PASS_S),
         )
+
+        def live(order: Live) -> Live:
+            every_s = max(order.every_s, LIVE_METERED_S) if self._metered else order.every_s
+            reports.hurry(every_s, order.for_s)
+            self._hurry(every_s, order.for_s)
+            return Live(order.for_s, every_s)
+
         inbox = Inbox(
-            self._identity, document, nonce, self._clock, reports=reports, publish=publish, tell=self._heard
+            self._identity,
+            document,
+            nonce,
+            self._clock,
+            reports=reports,
+            publish=publish,
+            tell=self._heard,
+            live=live,
         )
+
+        async def describe(about: About) -> bool:
+            inbox.asked_ms = self._clock.mono_ms()  # a hub that is told that we do not know the time tells it
+            return await publish(self._up("about", about))
+
         await session.subscribe(topics.down_all(self._identity.board))
         await session.publish(self._presence("online", nonce))
-        about = await self._describe()
-        await publish(self._up("about", about))
+        about = await self._about()
+        is_said = await describe(about)
         self._found()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(reports.run(group), name="link reports")
-                group.create_task(self._keep_described(publish, about), name="link about")
+                said = about if is_said else None
+                group.create_task(self._keep_described(describe, said), name="link about")
                 # Here and not as a task: with Python 3.11 a group that fails while its parent only
                 # waits for it leaves the parent looking as if it had been told to stop.
                 await inbox.read(session.messages())
@@ -155,16 +221,23 @@ class Link:
                 raise
             raise _first(expected) from None
 
-    async def _keep_described(self, publish: Callable[[Message], Awaitable[bool]], said: About) -> None:
-        """Say what has changed about the board, at once after a quiet minute."""
+    async def _keep_described(self, publish: Callable[[About], Awaitable[bool]], said: About | None) -> None:
+        """Say what has changed about the board, at once after a quiet minute; and what was refused again."""
         while True:
-            await self.changed.wait()
+            waits_s = self._about_every_s if said is None else ABOUT_AT_LATEST_S
+            try:
+                async with asyncio.timeout(waits_s):
+                    await self.changed.wait()
+            except TimeoutError:
+                said = None
             self.changed.clear()
-            about = await self._describe()
-            if _lasting(about) != _lasting(said):
-                said = about
-                await publish(self._up("about", about))
+            about = await self._about()
+            if said is None or _lasting(about) != _lasting(said):
+                said = about if await publish(about) else None
                 await asyncio.sleep(self._about_every_s)
+
+    async def _about(self) -> About:
+        return replace(await self._describe(), traffic=self.traffic)
 
     async def _publish(self, session: Session, message: Message) -> bool:
         """Send a message; a refusal is noted for its kind until one is taken again."""
@@ -223,15 +296,17 @@ class Link:
         if self.state.error != str(error):
             log.warning("link is down", extra={"broker": self.state.broker, "error": str(error)})
         self._set(state="offline", since_ms=since_ms, error=str(error), hint=error.hint, attempts=attempts)
+        if error.code == "certificate":
+            self._uncertified()
 
     def _heard(self) -> None:
         """The hub acknowledged."""
-        self._set(acknowledged_ms=self._clock.wall_ms())
+        self._set(acknowledged_ms=self._clock.wall_ms(), traffic=self.traffic)
 
 
 def _lasting(about: About) -> About:
     """An about without what changes all the time: of the outbox only what was lost is news."""
-    return replace(about, outbox=OutboxState(dropped=about.outbox.dropped))
+    return replace(about, outbox=OutboxState(dropped=about.outbox.dropped), traffic=Traffic())
 
 
 def _first(group: BaseExceptionGroup[LichenError] | None) -> LichenError:

@@ -24,7 +24,9 @@ CREATE TABLE notes (           -- what else outlives a restart: see Outbox.remem
 ) STRICT, WITHOUT ROWID;
 """
 UPGRADES = {1: NOTES}
-SCHEMA = f"""
+SCHEMA = (
+    NOTES
+    + """
 CREATE TABLE blocks (
     id INTEGER PRIMARY KEY,    -- grows with age; never given twice within a process
     stream TEXT NOT NULL,
@@ -43,7 +45,8 @@ CREATE TABLE gaps (            -- the front of a stream, which was dropped
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE totals (dropped INTEGER NOT NULL) STRICT;  -- one row: readings ever dropped
 INSERT INTO totals VALUES (0);
-{NOTES}"""
+"""
+)
 
 HELD_STREAMS = 32
 """Most streams that one batch speaks of."""

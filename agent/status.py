@@ -19,7 +19,7 @@ from agent.base.files import write_file
 from agent.wire import words
 from agent.wire.decode import decode_json
 from agent.wire.errors import Refused
-from agent.wire.messages import ClockState, OutboxState, Problem
+from agent.wire.messages import ClockState, OutboxState, Problem, Traffic
 from agent.wire.plain import dumps
 
 FILE = "status.json"
@@ -31,7 +31,7 @@ class LinkState:
     """How the link is.  Times by the wall clock; None: not since the agent started.
 
     ``error`` is why it is not up, with its ``hint``; ``refused`` what the broker said to a
-    message that it does not take.
+    message that it does not take; ``traffic`` what the link has used.
     """
 
     state: Literal["connecting", "online", "offline", "stopped"] = "stopped"
@@ -42,6 +42,7 @@ class LinkState:
     refused: str = ""
     attempts: int = 0
     acknowledged_ms: int | None = None
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,9 @@ def _link(status: Status, now_ms: int) -> Iterator[str]:
             yield f"         {link.hint or 'readings are kept until it is back'}"
         case _:
             yield f"link     connecting to {link.broker or 'the hub'} for {since}"
+    if (today := link.traffic).day:
+        sent, received = words.value(today.sent, "By"), words.value(today.received, "By")
+        yield f"data     {sent} sent and {received} received today (UTC)"
     if link.refused:
         yield f"         the broker refuses a message: {link.refused}"
 

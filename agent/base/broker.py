@@ -84,6 +84,10 @@ class Session(Protocol):
         Refused (code "forbidden") when the broker denies it, and LinkDown.
         """
 
+    def traffic(self) -> tuple[int, int]:
+        """Bytes of IP packets that this connection has sent and received, headers and all that was
+        sent twice included.  What was last known, once it has ended."""
+
     def messages(self) -> AsyncIterator[Message]:
         """What arrives, for one reader at a time.  Raises LinkDown when the link has ended
         and all that had arrived before was taken."""

@@ -100,7 +100,7 @@ def _understood(path: Path, error: OSError) -> LichenError:
         return Refused(
             f"{path} cannot be written: its file system is read-only",
             code="disk-read-only",
-            hint="the kernel makes a card that fails read-only: its log says more; a new card is the usual cure",
+            hint="the kernel does that to a card that fails: its log says more; a new card is the usual cure",
         )
     return ConfigError(
         f"{path} cannot be written: {error.strerror or error}",

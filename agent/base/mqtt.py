@@ -120,6 +120,7 @@ class _Client(aiomqtt.Client):
         self.answers: dict[int, asyncio.Future[ReasonCode]] = {}
         self.window = asyncio.Semaphore(WINDOW)
         self._packets = 0
+        self._traffic = (0, 0)
         self._left = False
         self._housekeeping: asyncio.TimerHandle | None = None
         self._disconnected.add_done_callback(self._fail_waiting)
@@ -179,12 +180,24 @@ class _Client(aiomqtt.Client):
         opened = self._client.socket()
         if opened is None or opened.fileno() < 0:
             return
+        self._weigh(opened)
         # paho closes it once more when it is collected, and must not tell aiomqtt then.
         self._client.on_socket_close = None
         self._client.on_socket_unregister_write = None
         self._loop.remove_reader(opened.fileno())
         self._loop.remove_writer(opened.fileno())
         opened.close()
+
+    def traffic(self) -> tuple[int, int]:
+        """See `Session`."""
+        opened = self._client.socket()
+        if opened is not None and opened.fileno() >= 0:
+            self._weigh(opened)
+        return self._traffic
+
+    def _weigh(self, opened: Any) -> None:
+        if self.address.unix is None:
+            self._traffic = packets.traffic(opened) or self._traffic
 
     def is_lost(self) -> bool:
         """Whether the connection has ended."""
@@ -211,6 +224,10 @@ class _Client(aiomqtt.Client):
             # Small messages, each waited for: Nagle's algorithm would hold them back.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._while_ours(sock, self._watch)
+
+    def _on_socket_close(self, client: mqtt.Client, userdata: Any, sock: Any) -> None:
+        self._weigh(sock)
+        super()._on_socket_close(client, userdata, sock)
 
     def _on_socket_register_write(self, client: mqtt.Client, userdata: Any, sock: Any) -> None:
         self._while_ours(sock, self._watch_writes)
@@ -344,6 +361,10 @@ class _Session:
             return await answer
         finally:
             del self._client.answers[info.mid]
+
+    def traffic(self) -> tuple[int, int]:
+        """See `Session`."""
+        return self._client.traffic()
 
     async def messages(self) -> AsyncIterator[Message]:
         """See `Session`."""

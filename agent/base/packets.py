@@ -1,15 +1,24 @@
-"""What is written into MQTT packets and read out of them: will and properties.
+"""What is written into MQTT packets and read out of them, and what they weigh on the wire.
 
 Called by `agent.base.mqtt`, which moves them.
 """
 
 from __future__ import annotations
 
+import socket
+import struct
+
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from agent.base.broker import Address, Message
+
+# struct tcp_info (linux/tcp.h): its first bytes, options, then 64-bit bytes received, 32-bit segments
+# both ways, and, since Linux 4.19, 64-bit bytes sent.
+TCP_INFO_BYTES = 208
+TIMESTAMPS = 1
+"""The bit of tcpi_options: each segment carries 12 bytes of them (RFC 7323, section 3.2)."""
 
 
 def connect_properties(address: Address) -> Properties:
@@ -48,6 +57,22 @@ def received(message: aiomqtt.Message) -> Message:
         getattr(message.properties, "ContentType", ""),
         getattr(message.properties, "MessageExpiryInterval", None),
     )
+
+
+def traffic(connection: socket.socket) -> tuple[int, int] | None:
+    """Bytes of IP packets that a TCP connection has sent and received; None where nobody counts."""
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
+    except OSError:
+        return None
+    if len(info) < TCP_INFO_BYTES:
+        return None
+    (received,) = struct.unpack_from("=Q", info, 128)
+    segments_sent, segments_received = struct.unpack_from("=II", info, 136)
+    (sent,) = struct.unpack_from("=Q", info, 200)
+    header = 40 if connection.family == socket.AF_INET6 else 20  # RFC 8200, section 3; RFC 791, 3.1
+    header += 20 + (12 if info[5] & TIMESTAMPS else 0)
+    return sent + segments_sent * header, received + segments_received * header
 
 
 def _describe(message: Message, packet: int) -> Properties:

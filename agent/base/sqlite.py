@@ -271,7 +271,7 @@ def _hindered(path: Path) -> Refused | None:
         return Refused(
             f"{path} cannot be written: its file system is read-only",
             code="disk-read-only",
-            hint="the kernel makes a card that fails read-only: its log says more; a new card is the usual cure",
+            hint="the kernel does that to a card that fails: its log says more; a new card is the usual cure",
         )
     return _full(path) if disk.f_bavail * disk.f_frsize < LEAST_ROOM else None
 

@@ -37,6 +37,7 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "agent.config": (CONTRACT | {"agent.sensors.driver"}, LEAF),  # a sensor's table is checked by its kind
     "agent.identity": (AGENT, LEAF),
     "agent.join": (AGENT | {"agent.identity"}, LEAF),
+    "agent.traffic": (AGENT, LEAF),
     "agent.shelf": (AGENT, LEAF),
     "agent.outbox": (AGENT | {"agent.shelf"}, LEAF),
     # Readings flow from the outbox through the window to the link, of which these are the halves.
@@ -45,7 +46,8 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "agent.inbox": (AGENT | {"agent.identity", "agent.reports"}, LEAF),
     "agent.link": (
         AGENT
-        | {"agent.identity", "agent.outbox", "agent.window", "agent.reports", "agent.inbox", "agent.status"},
+        | {"agent.identity", "agent.outbox", "agent.window", "agent.reports", "agent.inbox", "agent.status"}
+        | {"agent.traffic"},
         LEAF,
     ),
     "agent.about": (AGENT, LEAF),

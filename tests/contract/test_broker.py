@@ -139,6 +139,21 @@ async def test_a_clean_start_forgets(broker: Broker) -> None:
         assert [message.payload for message in await take(hub)] == [b"asked for"]
 
 
+async def test_what_travels_is_counted_and_stays_known_after_the_end(broker: Broker) -> None:
+    async with broker.connect("hub") as hub, broker.connect(ALICE) as alice:
+        await hub.subscribe(UP)
+        sent, received = alice.traffic()
+        for _ in range(3):
+            await alice.publish(Message(UP, b"x" * 5000))
+        await take(hub, 3)
+        assert 15_000 <= alice.traffic()[0] - sent < 18_000
+        assert alice.traffic()[1] - received < 1500  # acknowledgements
+        assert hub.traffic()[1] >= 15_000
+        broker.kill()
+        await until_down(alice)
+    assert alice.traffic()[0] - sent >= 15_000
+
+
 # --- access ------------------------------------------------------------------------------------
 
 

@@ -235,6 +235,7 @@ class _Link:
         self._why: LinkDown | None = None
         self._inbox: deque[Message] = deque()
         self._arrived = asyncio.Event()
+        self._sent = self._received = 0
 
     async def __aenter__(self) -> Session:
         async with self._patience("did not answer"):
@@ -257,7 +258,11 @@ class _Link:
     async def publish(self, message: Message) -> None:
         async with self._patience(f"did not acknowledge {message.topic}"):
             await self._turn()
+        self._sent += len(message.payload)
         self._broker.take(self, message)
+
+    def traffic(self) -> tuple[int, int]:
+        return self._sent, self._received
 
     async def messages(self) -> AsyncIterator[Message]:
         while True:
@@ -272,6 +277,7 @@ class _Link:
         self._arrived.set()
 
     def deliver(self, message: Message) -> None:
+        self._received += len(message.payload)
         self._inbox.append(message)
         self._arrived.set()
 
