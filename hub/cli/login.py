@@ -17,6 +17,7 @@ from hub.cli.output import print_json
 from hub.cli.root import json_option
 
 MAX_CA = 16 * 1024
+PATIENCE = aiohttp.ClientTimeout(total=30, sock_connect=10)
 
 
 @click.command()
@@ -37,7 +38,7 @@ def login(url: str, name: str, password_file: TextIO | None, ca_sha256: str, as_
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ConfigError(f"{url!r} is not the address of a hub", hint="it looks like http://127.0.0.1:8420")
     base = f"{parts.scheme}://{parts.netloc}"
-    ca_pem = asyncio.run(_trusted_ca(base, ca_sha256)) if parts.scheme == "https" else ""
+    ca_pem = asyncio.run(_find_hub(base, ca_sha256))  # before anything secret is typed
     if code := parse_qs(parts.query).get("code", [""])[0]:
         claim = {"link": code}
     elif password_file is not None:
@@ -57,18 +58,34 @@ async def _log_in(base: str, ca_pem: str, claim: dict[str, str]) -> str:
         return str(answer["token"])
 
 
-async def _trusted_ca(base: str, expected: str) -> str:
-    """The hub's own authority, once the user has confirmed its fingerprint; empty: the system's."""
+async def _find_hub(base: str, expected: str) -> str:
+    """See that a hub answers; returns its own authority, if the user trusts it, else "" (the system's).
+
+    Raises LinkDown when nobody answers, Refused when it is no hub, or not the one that was meant.
+    """
     try:
-        async with aiohttp.ClientSession() as http, http.get(f"{base}/healthz"):
-            return ""
-    except aiohttp.ClientConnectorCertificateError:
-        pass
+        async with aiohttp.ClientSession(timeout=PATIENCE) as http:
+            try:
+                async with http.get(f"{base}/healthz"):
+                    return ""
+            except aiohttp.ClientConnectorCertificateError:
+                pass
+            async with http.get(f"{base}/ca.pem", ssl=False) as response:
+                pem = (await response.content.read(MAX_CA)).decode("ascii", "replace")
+    except TimeoutError as error:
+        raise LinkDown(f"{base} does not answer", hint="look at the hub's log") from error
     except aiohttp.ClientError as error:
-        raise LinkDown(f"cannot reach the hub at {base}: {error}") from error
-    async with aiohttp.ClientSession() as http, http.get(f"{base}/ca.pem", ssl=False) as response:
-        pem = (await response.content.read(MAX_CA)).decode("ascii", "replace")
-    found = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+        raise LinkDown(
+            f"cannot reach the hub at {base}: {error}", hint="is it running, and is this its address?"
+        ) from error
+    try:
+        found = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+        ssl.create_default_context(cadata=pem)
+    except (ValueError, ssl.SSLError) as error:
+        raise Refused(
+            f"{base} shows a certificate that is not trusted, and is no hub: /ca.pem is no certificate",
+            hint="the address of a hub looks like https://hub.example.org:8421",
+        ) from error
     if expected and expected.lower().replace(":", "") != found:
         raise Refused(f"the authority at {base} has SHA-256 {found}, not {expected}", hint="is it your hub?")
     if not expected:

@@ -15,6 +15,7 @@ from agent.wire.errors import ConfigError
 from hub.cli.client import Hub
 from hub.cli.output import age, labels, print_json, print_table, when
 from hub.cli.root import asks_hub, json_option
+from hub.qr import terminal
 
 SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
@@ -62,6 +63,7 @@ def token() -> None:
 @click.option("--replaces", default="", metavar="BOARD", help="Whose name and labels it takes.")
 @click.option("--ttl", type=Duration(), default="7d", show_default=True, help="How long it is good for.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the join file here (mode 0600).")
+@click.option("--qr", is_flag=True, help="Show it as a QR code, too.")
 @json_option
 @asks_hub
 async def new(
@@ -72,6 +74,7 @@ async def new(
     replaces: str,
     ttl: int,
     output: Path | None,
+    qr: bool,
     as_json: bool,
 ) -> None:
     """Make a token and print its join file.
@@ -79,19 +82,24 @@ async def new(
     The file goes onto the card as lichen-join.toml; it is shown this once only. With --replaces,
     BOARD is revoked when the new one joins; what it has measured stays with it.
     """
+    if qr and as_json:
+        raise click.UsageError("--qr is for people and --json for programs: give one of them")
     if output is not None and output.exists():
         raise ConfigError(f"{output} exists already", hint="choose another file, or remove it first")
     wanted = {"name": name, "labels": dict(pairs), "uses": uses, "ttl_s": ttl, "replaces": replaces}
     answer = await hub.call("POST", "/tokens", json=wanted)
+    text = tomli_w.dumps(answer["join_file"])
     if output is not None:
-        write_file(output, tomli_w.dumps(answer["join_file"]).encode())
+        write_file(output, text.encode())
     if as_json:
         print_json(answer)
     elif output is not None:
         click.echo(f"Wrote {output}: good for {uses} board(s) until {when(answer['expires_ms'])}")
     else:
         click.echo(f"# lichen-join.toml: for {uses} board(s), until {when(answer['expires_ms'])}")
-        click.echo(tomli_w.dumps(answer["join_file"]), nl=False)
+        click.echo(text, nl=False)
+    if qr:
+        click.echo(terminal(text), nl=False)
 
 
 @token.command("ls")

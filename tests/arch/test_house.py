@@ -36,7 +36,9 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "agent.clock": (CONTRACT, LEAF),
     "agent.config": (CONTRACT | {"agent.sensors.driver"}, LEAF),  # a sensor's table is checked by its kind
     "agent.identity": (AGENT, LEAF),
-    "agent.join": (AGENT | {"agent.identity"}, LEAF),
+    "agent.https": (CONTRACT, LEAF),
+    "agent.join": (AGENT | {"agent.identity", "agent.https"}, LEAF),
+    "agent.renewal": (AGENT | {"agent.identity", "agent.https"}, LEAF),
     "agent.traffic": (AGENT, LEAF),
     "agent.shelf": (AGENT, LEAF),
     "agent.outbox": (AGENT | {"agent.shelf"}, LEAF),
@@ -76,8 +78,12 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "hub.store": (CONTRACT, STACK),
     "hub.access": (HUB | {"hub.store"}, STACK),
     "hub.fleet": (HUB | {"hub.store", "hub.access"}, STACK),
-    "hub.web": (HUB | {"hub.store", "hub.access", "hub.fleet"}, STACK),
-    "hub.cli": (CONTRACT, "the command line speaks only the HTTP API, and so proves that the API is enough"),
+    "hub.web": (HUB | {"hub.store", "hub.access", "hub.fleet", "hub.qr"}, STACK),
+    "hub.qr": (set(), "it draws text, whatever that says"),
+    "hub.cli": (
+        CONTRACT | {"hub.qr"},
+        "the command line speaks only the HTTP API, and so proves that the API is enough",
+    ),
     "hub.founding": (HUB | {"hub.store", "hub.access", "hub.fleet"}, STACK),
     "hub.rotation": (HUB | {"hub.store", "hub.access", "hub.fleet"}, STACK),
     "hub.backup": (HUB | {"hub.store", "hub.access", "hub.fleet"}, STACK),
@@ -117,6 +123,7 @@ CONFINED: dict[str, tuple[set[str], str]] = {
     "cryptography": ({"hub.fleet.authority", "hub.fleet.certificates"}, "certificates are made in one place"),
     "click": ({"hub.cli"}, "the daemons start without it"),
     "rich": ({"hub.cli"}, "the daemons start without it"),
+    "segno": ({"hub.qr"}, "one place decides what a code looks like"),
     "hatchling": ({"hub.web.hatch_build"}, "it exists only while a wheel is built"),
 }
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import tomli_w
 
-from support.lab import ADMIN, PASSWORD, Board, Lab, Process, script
+from support.homehub import HomeHub, website
+from support.lab import ADMIN, PASSWORD, Board, Lab, Process, free_ports, script
 
 pytestmark = pytest.mark.slow
 
@@ -211,3 +212,58 @@ async def test_completion(shell: str, tmp_path: Path) -> None:
 async def test_help_teaches(tmp_path: Path) -> None:
     out, _ = await Operator(tmp_path).type("--help")
     assert "lichen token new" in out
+
+
+# --- letting boards in and putting them out ------------------------------------------------------------
+
+
+async def test_a_board_is_put_out_when_the_operator_says_so_twice(operator: Operator, board: Board) -> None:
+    out, err = await operator.type("board", "revoke", "pump", status=130, stdin="n\n")
+    assert f"Revoke pump ({board.id}) for good?" in err
+    assert out == ""
+    assert (await operator.json("board", "show", "pump"))["revoked_ms"] is None
+    out, _ = await operator.type("board", "revoke", "pump", "--yes")
+    assert out == f"pump ({board.id}) is revoked.\n"
+    assert (await operator.json("board", "revoke", "pump", "--yes"))["revoked_ms"]
+    _, err = await operator.type("board", "revoke", "pmp", "--yes", status=77)
+    assert "no board 'pmp'" in err
+
+
+async def test_a_token_for_a_replacement_names_the_board(operator: Operator, board: Board) -> None:
+    made = await operator.json("token", "new", "--replaces", "pump")
+    assert (made["name"], made["replaces"], made["uses"]) == ("pump", board.id, 1)
+    for words in (("--name", "x"), ("--uses", "2"), ("--label", "a=b")):
+        _, err = await operator.type("token", "new", "--replaces", "pump", *words, status=77)
+        assert "takes that one's name and labels" in err
+    _, err = await operator.type("token", "new", "--replaces", "pmup", status=77)
+    assert "did you mean 'pump'?" in err
+
+
+async def test_a_join_file_is_shown_as_a_code(operator: Operator) -> None:
+    out, _ = await operator.type("token", "new", "--qr")
+    file, code = out.split("\n█", 1)
+    assert tomllib.loads(file)["token"]
+    assert 30 < len(code.splitlines()) < 45
+    await operator.type("token", "new", "--qr", "--json", status=2)
+
+
+async def test_an_id_that_is_no_id_reaches_nothing_else(operator: Operator) -> None:
+    for id in ("../boards/pump", "1?x", "a b"):
+        _, err = await operator.type("token", "revoke", id, status=77)
+        assert "no join token" in err
+
+
+async def test_a_login_looks_for_the_hub_before_it_asks_for_a_password(
+    operator: Operator, short_path: Path
+) -> None:
+    [port] = free_ports(1)
+    for scheme in ("http", "https"):
+        out, err = await operator.type("login", f"{scheme}://127.0.0.1:{port}", status=75)
+        assert "cannot reach the hub" in err
+        assert "Password" not in out + err
+    context = HomeHub(short_path / "ca").authority.server_context()
+    garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    for page in (b"<html>", garbage.encode()):
+        with website(context, {"GET /ca.pem": (200, page)}) as site:
+            _, err = await operator.type("login", site.url, status=77)
+        assert "is no hub" in err
