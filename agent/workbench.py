@@ -82,7 +82,7 @@ async def read_sensors(config: Config, names: Sequence[str], *, as_json: bool) -
     answers: dict[str, Answer] = {}
     units: dict[str, str] = {}
     for sensor in _named(config, names):
-        answers |= await _ask(sensor, config)
+        answers |= await ask(sensor, config)
         units |= {channel.name: channel.unit for channel in channels_of(sensor)}
     if as_json:
         say(dumps({name: _as_json(answer) for name, answer in answers.items()}).decode())
@@ -101,7 +101,7 @@ def _named(config: Config, names: Sequence[str]) -> list[SensorConfig]:
     return [sensor for sensor in config.sensors if not names or sensor.name in names]
 
 
-async def _ask(sensor: SensorConfig, config: Config) -> Mapping[str, Answer]:
+async def ask(sensor: SensorConfig, config: Config) -> Mapping[str, Answer]:
     """Open a sensor, read it once, and close it."""
     threads = Threads()
     probe = Probe(sensor, Environment(config.sysfs, config.state_dir, threads.lane()))
