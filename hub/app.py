@@ -16,6 +16,7 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +39,7 @@ from hub.fleet.latest import Latest
 from hub.fleet.limits import Allowances
 from hub.fleet.mosquitto import Mosquitto, Settings
 from hub.fleet.renewal import Renewal
+from hub.fleet.retention import Retention
 from hub.fleet.revocation import Revocation
 from hub.fleet.throttle import Throttle
 from hub.rotation import Rotation
@@ -82,72 +84,14 @@ class App:
             document = await current_document(store, directory.keys, keys, content, now_ms())
             announcement = Announcement(store, document)
 
-            latest = Latest()
-            await latest.load(store)
-            alerts = Alerts(store, latest, now_ms, disk=partial(_disk, directory.path))
-            await alerts.load()
-            commands = Commands(store, keys, now_ms)
-            allowances = Allowances(config.limits, time.monotonic)
-            ingest = Ingest(
-                store,
-                latest,
-                now_ms,
-                alerts=alerts,
-                commands=commands,
-                allowances=allowances,
-                commit_every_ms=config.commit_every_ms,
-            )
-            await ingest.recover()
-            broker = Mosquitto(_broker(directory, config, authority))
-            revocation = Revocation(store, authority, latest, now_ms, deny=broker.deny, executor=executor)
-            await revocation.enforce()
-            throttle = Throttle(allowances, alerts, deny=broker.throttle)
-
-            access = Access(store, now_ms, executor=executor)
-            joining = Joining(
-                store,
-                authority,
-                keys,
-                config,
-                now_ms,
-                document=announcement.text,
-                put_out=revocation.enforce,
-                executor=executor,
-            )
-            renewal = Renewal(store, authority, keys, now_ms, document=announcement.text, executor=executor)
-            application = build(
-                Parts(
-                    name=config.name,
-                    id=keys.hub,
-                    version=version("lichen"),
-                    ca_pem=authority.ca_pem,
-                    store=store,
-                    latest=latest,
-                    access=access,
-                    joining=joining,
-                    commands=commands,
-                    alerts=alerts,
-                    renewal=renewal,
-                    revocation=revocation,
-                    counters=ingest.counters,
-                    now_ms=now_ms,
-                )
-            )
+            fleet = await _fleet(directory, config, store, keys, authority, executor)
+            application = build(_parts(config, store, keys, authority, fleet, announcement, executor))
             async with serve(application, config, authority.server_context()), asyncio.TaskGroup() as group:
-                group.create_task(broker.run(), name="broker")
-                group.create_task(
-                    rotation.run(
-                        directory, store, keys, config, announcement, ca_pem=authority.ca_pem, now_ms=now_ms
-                    ),
-                    name="rotation",
+                turning = rotation.run(
+                    directory, store, keys, config, announcement, ca_pem=authority.ca_pem, now_ms=now_ms
                 )
-                group.create_task(
-                    link.keep(
-                        connect, broker, ingest, commands, announcement, revocation, throttle, alerts
-                    ),
-                    name="link",
-                )
-                group.create_task(alerts.run(), name="alerts")
+                group.create_task(turning, name="rotation")
+                fleet.start(group, announcement)
                 _calm_collector()
                 process.ready(f"page at {config.page_url}, boards at {config.board_url}")
                 log.info("hub started", extra={"hub": keys.hub, "page": config.page_url})
@@ -159,6 +103,111 @@ class App:
 
     def _forget_store(self) -> None:
         self._store = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Fleet:
+    """What hears boards, and speaks to them."""
+
+    latest: Latest
+    alerts: Alerts
+    commands: Commands
+    ingest: Ingest
+    broker: Mosquitto
+    revocation: Revocation
+    throttle: Throttle
+    retention: Retention
+
+    def start(self, group: asyncio.TaskGroup, announcement: Announcement) -> None:
+        """Begin to hear."""
+        kept = link.keep(
+            connect,
+            self.broker,
+            self.ingest,
+            self.commands,
+            announcement,
+            self.revocation,
+            self.throttle,
+            self.alerts,
+        )
+        group.create_task(self.broker.run(), name="broker")
+        group.create_task(kept, name="link")
+        group.create_task(self.alerts.run(), name="alerts")
+        group.create_task(self.ingest.corrections.run(), name="corrections")
+        group.create_task(self.retention.run(), name="retention")
+
+
+async def _fleet(
+    directory: Directory,
+    config: Config,
+    store: Store,
+    keys: Keyring,
+    authority: Authority,
+    executor: ThreadPoolExecutor,
+) -> _Fleet:
+    """The picture of the fleet as it was stored, and a broker that is closed to revoked boards."""
+    latest = Latest()
+    await latest.load(store)
+    alerts = Alerts(store, latest, now_ms, disk=partial(_disk, directory.path))
+    await alerts.load()
+    commands = Commands(store, keys, now_ms)
+    allowances = Allowances(config.limits, time.monotonic)
+    ingest = Ingest(
+        store,
+        latest,
+        now_ms,
+        alerts=alerts,
+        commands=commands,
+        allowances=allowances,
+        commit_every_ms=config.commit_every_ms,
+    )
+    await ingest.recover()
+    broker = Mosquitto(_broker(directory, config, authority))
+    revocation = Revocation(store, authority, latest, now_ms, deny=broker.deny, executor=executor)
+    await revocation.enforce()
+    throttle = Throttle(allowances, alerts, deny=broker.throttle)
+    retention = Retention(store, config.retention, now_ms)
+    return _Fleet(latest, alerts, commands, ingest, broker, revocation, throttle, retention)
+
+
+def _parts(
+    config: Config,
+    store: Store,
+    keys: Keyring,
+    authority: Authority,
+    fleet: _Fleet,
+    announcement: Announcement,
+    executor: ThreadPoolExecutor,
+) -> Parts:
+    """The hub as its pages and its API see it."""
+    document, revocation = announcement.text, fleet.revocation
+    joining = Joining(
+        store,
+        authority,
+        keys,
+        config,
+        now_ms,
+        document=document,
+        put_out=revocation.enforce,
+        executor=executor,
+    )
+    return Parts(
+        name=config.name,
+        id=keys.hub,
+        version=version("lichen"),
+        ca_pem=authority.ca_pem,
+        store=store,
+        latest=fleet.latest,
+        access=Access(store, now_ms, executor=executor),
+        joining=joining,
+        commands=fleet.commands,
+        alerts=fleet.alerts,
+        renewal=Renewal(store, authority, keys, now_ms, document=document, executor=executor),
+        revocation=revocation,
+        counters=fleet.ingest.counters,
+        storage=fleet.retention.storage,
+        now_ms=now_ms,
+    )
 
 
 def _calm_collector() -> None:

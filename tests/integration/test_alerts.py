@@ -19,8 +19,8 @@ from hub.fleet.latest import Latest
 from hub.store import boards
 from hub.store.boards import PresenceChange
 from hub.store.database import Store, Tx
+from hub.store.gaps import GapRow
 from hub.store.problems import ProblemRow, list_problems
-from hub.store.readings import GapRow
 from support.still import still_store
 from support.virtual import WALL_MS, VirtualLoop, virtual
 
