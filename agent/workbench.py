@@ -120,13 +120,13 @@ async def ask(sensor: SensorConfig, config: Config) -> Mapping[str, Answer]:
 
 def _as_json(answer: Answer) -> dict[str, object]:
     if isinstance(answer, LichenError):
-        return {"error": str(answer), "code": answer.code}
+        return {"error": str(answer), "code": answer.code, "hint": answer.hint}
     return {"value": answer.value, "stale": True} if isinstance(answer, Stale) else {"value": answer}
 
 
 def _in_words(answer: Answer, unit: str) -> str:
     if isinstance(answer, LichenError):
-        return str(answer)
+        return f"{answer}\n  {answer.hint}" if answer.hint else str(answer)
     if isinstance(answer, Stale):
         return f"{_in_words(answer.value, unit)} (stale)"
     return words.plain(words.value(answer, unit))
