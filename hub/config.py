@@ -59,6 +59,24 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """``[retention]``: what is kept, and for how long.
+
+    What is beyond is dropped, the oldest first by the time of receipt. An event says so, and
+    roll-ups of 15 minutes stay for charts."""
+
+    max_bytes: Annotated[int, Range(2**20, 2**50)] = 2 * 2**30
+    """Bytes of single readings, compressed as they came. The database takes a tenth more, or a half with
+    small reports, and keeps its size when something is dropped: what is new takes that room."""
+    raw_days: Annotated[int, Range(1, 36_500)] | None = None
+    """Days to keep single readings at most; without it, as long as there is room."""
+    rollup_days: Annotated[int, Range(1, 36_500)] = 730
+    """Days to keep the roll-ups, which charts of long times are made of, and the gaps."""
+    history_days: Annotated[int, Range(1, 36_500)] = 365
+    """Days to keep events, and problems that are over."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The keys of ``hub.toml``."""
 
@@ -80,6 +98,7 @@ class Config:
     commit_every_ms: Annotated[int, Range(1, 10_000)] = 200
     """How long readings may wait for others before they are committed, and acknowledged, together."""
     limits: Limits = field(default_factory=Limits)
+    retention: Retention = field(default_factory=Retention)
     log: Log = field(default_factory=Log)
 
     @property

@@ -16,6 +16,7 @@ from hub.fleet.commands import Commands
 from hub.fleet.joining import Joining
 from hub.fleet.latest import Latest
 from hub.fleet.renewal import Renewal
+from hub.fleet.retention import Storage
 from hub.fleet.revocation import Revocation
 from hub.fleet.tally import Counters
 from hub.store.database import Store
@@ -27,7 +28,7 @@ class Parts:
 
     ``name`` and ``id`` are the hub's own; ``version`` is that of the program; ``ca_pem`` the
     certificate authority that boards are told to trust; ``counters`` what ingest has counted;
-    ``now_ms`` the hub's clock in milliseconds since the Unix epoch.
+    ``storage`` how much room readings take; ``now_ms`` the hub's clock in milliseconds since the Unix epoch.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Parts:
     renewal: Renewal
     revocation: Revocation
     counters: Callable[[], Counters]
+    storage: Callable[[], Storage]
     now_ms: Callable[[], int]
 
 
