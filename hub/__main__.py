@@ -25,6 +25,8 @@ from hub.config import Config, Directory
 if TYPE_CHECKING:
     from hub.access.login import Access
 
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
 
 def main() -> int:
     """Run one command; the exit status is that of `agent.wire.errors`."""
@@ -275,6 +277,29 @@ def parser() -> argparse.ArgumentParser:
 
     _with_directory(commands.add_parser("run", help="run the hub")).set_defaults(start=_run)
 
+    _add_logins(commands)
+    _add_care(commands)
+
+    config = commands.add_parser("config", help="look at the configuration")
+    actions = config.add_subparsers(required=True, metavar="check|show")
+    check = actions.add_parser("check", help="say whether hub.toml is good")
+    _with_directory(check).set_defaults(start=_once(_config_check))
+    shown = actions.add_parser("show", help="print every key with its value")
+    _with_directory(shown).set_defaults(start=_once(_config_show))
+
+    demo = commands.add_parser("demo", help="run a hub with this machine as a board (make run)")
+    demo.add_argument(
+        "--dir", type=Path, default=Path(".run"), help="where everything is kept (default: .run)"
+    )
+    demo.add_argument(
+        "--port", type=int, default=configuration.PAGE_PORT, help="of the page; boards get the next two"
+    )
+    demo.set_defaults(start=_once(_demo))
+    return root
+
+
+def _add_logins(commands: Commands) -> None:
+    """How people and programs get in."""
     link = _with_directory(commands.add_parser("login-link", help="print a link that logs in once"))
     link.add_argument("--admin", default="", help="whom it logs in (default: the only one)")
     link.set_defaults(start=_once(_login_link))
@@ -289,6 +314,9 @@ def parser() -> argparse.ArgumentParser:
     passwd.add_argument("--password-file", type=Path, help="read it here, '-' for stdin (default: ask)")
     passwd.set_defaults(start=_once(_passwd))
 
+
+def _add_care(commands: Commands) -> None:
+    """What keeps a hub alive for years."""
     keys = commands.add_parser("keys", help="the hub's signing keys")
     rotate = _with_directory(
         keys.add_subparsers(required=True, metavar="rotate").add_parser(
@@ -316,23 +344,6 @@ def parser() -> argparse.ArgumentParser:
         "--revoke", action="append", default=[], metavar="BOARD", help="revoke it, by name or id; repeatable"
     )
     restore.set_defaults(start=_once(_restore))
-
-    config = commands.add_parser("config", help="look at the configuration")
-    actions = config.add_subparsers(required=True, metavar="check|show")
-    check = actions.add_parser("check", help="say whether hub.toml is good")
-    _with_directory(check).set_defaults(start=_once(_config_check))
-    shown = actions.add_parser("show", help="print every key with its value")
-    _with_directory(shown).set_defaults(start=_once(_config_show))
-
-    demo = commands.add_parser("demo", help="run a hub with this machine as a board (make run)")
-    demo.add_argument(
-        "--dir", type=Path, default=Path(".run"), help="where everything is kept (default: .run)"
-    )
-    demo.add_argument(
-        "--port", type=int, default=configuration.PAGE_PORT, help="of the page; boards get the next two"
-    )
-    demo.set_defaults(start=_once(_demo))
-    return root
 
 
 def _with_directory(command: argparse.ArgumentParser) -> argparse.ArgumentParser:

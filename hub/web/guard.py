@@ -14,6 +14,7 @@ page.  So over plain HTTP, which is for this machine, only names that nobody els
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Final
 from urllib.parse import quote
@@ -43,6 +44,8 @@ PUBLIC = frozenset(
         "/api/v1/login",
     }
 )
+PUBLIC_S = 30
+"""What a stranger's request may take: long for a thin line, short enough to hold few of them open."""
 PROGRAMS = frozenset({"/join", "/renew", "/api/v1/login"})
 """Public addresses that programs post to, who do not say where a request comes from, as browsers do.
 They send no cookie; but any site in a browser could make attempts here until an admin is locked out."""
@@ -83,7 +86,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.method not in SAFE and not bearer and (address not in PROGRAMS or _by_browser(request)):
         check_origin(request)
     if address in PUBLIC:
-        return await handler(request)
+        return await _in_time(request, handler)
     try:
         request[PRINCIPAL] = await identify(request)
     except Refused as error:
@@ -91,6 +94,15 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             raise
         return _to_login(request)
     return await handler(request)
+
+
+async def _in_time(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer a stranger, who may send a body byte by byte.  Raises Refused (code "too-slow")."""
+    try:
+        async with asyncio.timeout(PUBLIC_S):
+            return await handler(request)
+    except TimeoutError as error:
+        raise Refused(f"the request took longer than {PUBLIC_S} s", code="too-slow") from error
 
 
 async def identify(request: web.Request) -> Principal:

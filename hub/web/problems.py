@@ -29,6 +29,7 @@ BY_CODE = {
     "too-large": 413,
     "too-many": 429,
     "method": 405,
+    "too-slow": 408,
     "misdirected": 421,
     "disk-full": 507,
 }
