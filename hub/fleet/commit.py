@@ -19,7 +19,7 @@ from hub.fleet.boots import BootNews, KnownBoots
 from hub.store import batches, boards
 from hub.store.batches import NewBatch, StreamKey
 from hub.store.boards import PresenceChange, Standing
-from hub.store.clocks import gap_span, span_of
+from hub.store.clocks import gap_span
 from hub.store.database import Tx
 from hub.store.events import add_events
 from hub.store.gaps import GapRow, add_gaps
@@ -130,9 +130,9 @@ class Commit:
 
     def _readings(self, came: ReadingsCame, settled: dict[StreamKey, int]) -> None:
         """Store what is new of a batch, and move its streams on.  Raises Refused."""
-        board, batch, certain = came.board, came.batch, True
+        board, batch, certain, span = came.board, came.batch, True, (0, 0)
         if batch.blocks:
-            batch, certain = self.boots.time(board, batch, came.at_ms)
+            batch, certain, span = self.boots.time(board, batch, came.at_ms)
         stands = {stream: settled.get((board, stream), 0) for stream in _named(batch)}
         decision = accept(stands, batch)
         settled.update({(board, stream): seq for stream, seq in decision.contiguous.items()})
@@ -146,7 +146,7 @@ class Commit:
         match decision.verdict:
             case "stored":
                 stored = Stored(board, came.at_ms, batch.blocks, decision.skip, pending=not certain)
-                self._rows.append(_row(came, stored))
+                self._rows.append(_row(came, stored, span))
                 self.stored.append(stored)
             case "duplicate":
                 self.duplicates += 1
@@ -223,10 +223,10 @@ def _streams(arrivals: Sequence[Arrival]) -> set[StreamKey]:
     }
 
 
-def _row(came: ReadingsCame, stored: Stored) -> NewBatch:
+def _row(came: ReadingsCame, stored: Stored, span: tuple[int, int]) -> NewBatch:
     """A batch as it is stored: as it came, with the span of all its readings as far as that is known."""
     blocks = stored.blocks
-    from_ms, to_ms = span_of(blocks)
+    from_ms, to_ms = span
     return NewBatch(
         board=came.board,
         received_ms=came.at_ms,

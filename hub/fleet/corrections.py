@@ -108,8 +108,9 @@ class _Part:
         self._board = ""
 
     def add(self, id: int, row: NewBatch, offset_ms: int) -> None:
-        blocks = [each.block for each in row.blocks(offset_ms)]
-        self.spans[id] = span_of(blocks)
+        found = row.blocks(offset_ms)
+        blocks = [each.block for each in found]
+        self.spans[id] = span_of(found)
         self._fold.add(row.board, blocks, row.skip)
         self._begins[row.stream, row.seq0 + row.skip] = (_time_of(blocks, row.skip), offset_ms)
         self._board = row.board

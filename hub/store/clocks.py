@@ -18,7 +18,7 @@ its boot, which is right.  A block says in which state the wall clock was at its
 >>> block = block_of(readings, boot="0" * 32, stream="s" * 16, seq0=1, clock="unsynced")
 >>> timed(block, 1_700_000_100_000, None).certain
 False
->>> span_of([timed(block, 1_700_000_100_000, 1_700_000_000_000).block])
+>>> span_of([timed(block, 1_700_000_100_000, 1_700_000_000_000)])
 (1700000005000, 1700000015000)
 """
 
@@ -40,10 +40,12 @@ JUMP_MS = 1_000
 
 
 class Timed(NamedTuple):
-    """A block whose wall times are right, as far as it is ``certain``."""
+    """A block whose wall times are right, as far as it is ``certain``, and the span of them."""
 
     block: Block
     certain: bool
+    from_ms: int
+    to_ms: int
 
 
 def own_offset(block: Block, received_ms: int) -> int | None:
@@ -58,18 +60,26 @@ def own_offset(block: Block, received_ms: int) -> int | None:
 
 def timed(block: Block, received_ms: int, offset_ms: int | None) -> Timed:
     """The block with the best times there are; ``offset_ms`` is that of its boot, if known."""
+    # A hub does this a thousand times a second, nearly always for a clock that is right and went on
+    # as the time since the boot did.  One that went forth and back shows in the span.
+    times = list(accumulate(block.wall_ms))
+    from_ms, to_ms = min(times), max(times)
     own_ms = own_offset(block, received_ms)
     if own_ms is not None:
-        return Timed(block if _is_steady(block, own_ms) else _moved(block, own_ms), certain=True)
-    if offset_ms is not None:
-        return Timed(_moved(block, offset_ms), certain=True)
-    return Timed(block, certain=False)
+        begin_ms = block.mono_ms[0] + own_ms
+        if abs(times[0] - begin_ms) <= JUMP_MS and to_ms - from_ms <= times[-1] - begin_ms + JUMP_MS:
+            return Timed(block, True, from_ms, to_ms)
+        offset_ms = own_ms
+    if offset_ms is None:
+        return Timed(block, False, from_ms, to_ms)
+    block = replace(block, wall_ms=(block.mono_ms[0] + offset_ms, *block.mono_ms[1:]))
+    times = list(accumulate(block.wall_ms))
+    return Timed(block, True, min(times), max(times))
 
 
-def span_of(blocks: Sequence[Block]) -> tuple[int, int]:
+def span_of(blocks: Sequence[Timed]) -> tuple[int, int]:
     """The smallest and the largest wall time."""
-    low = min(min(accumulate(block.wall_ms)) for block in blocks)
-    return low, max(max(accumulate(block.wall_ms)) for block in blocks)
+    return min([each.from_ms for each in blocks]), max([each.to_ms for each in blocks])
 
 
 def gap_span(
@@ -88,21 +98,3 @@ def gap_span(
     if boot_ms - JUMP_MS <= from_ms <= to_ms <= next_ms + JUMP_MS:
         return from_ms, to_ms
     return max(next_ms - max(to_ms - from_ms, 0), boot_ms), next_ms
-
-
-def _is_steady(block: Block, own_ms: int) -> bool:
-    """Whether the wall clock went on as the time since the boot did; looks no closer than it must.
-
-    A jump forth and back that is smaller than the pause between two readings is not seen.
-    """
-    mono_ms, wall_ms = block.mono_ms, block.wall_ms
-    if abs(wall_ms[0] - mono_ms[0] - own_ms) > JUMP_MS:
-        return False
-    if len(wall_ms) == 1:
-        return True
-    steps = wall_ms[1:]
-    return min(steps) >= -JUMP_MS and max(steps) <= max(mono_ms[1:]) + JUMP_MS
-
-
-def _moved(block: Block, offset_ms: int) -> Block:
-    return replace(block, wall_ms=(block.mono_ms[0] + offset_ms, *block.mono_ms[1:]))

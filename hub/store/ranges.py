@@ -220,7 +220,7 @@ async def _singles(
 def _values(batch: NewBatch, offset_ms: int | None, names: Collection[str]) -> Iterator[tuple[str, Single]]:
     """The values of some sensors in a batch; `readings_in` without what a chart does not draw."""
     skip = batch.skip
-    for block, certain in batch.blocks(offset_ms):
+    for block, certain, *_ in batch.blocks(offset_ms):
         wanted = {index: name for index, name in enumerate(block.sensors) if name in names}
         if wanted:
             columns = zip(block.sensor, accumulate(block.wall_ms), block.value, strict=True)

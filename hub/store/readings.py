@@ -82,7 +82,7 @@ async def iter_raw(
 def readings_in(batch: NewBatch, offset_ms: int | None, sensor: str | None = None) -> Iterator[RawReading]:
     """The readings of a batch that count, of one sensor or all; ``offset_ms`` is that of its boot."""
     seq, first = batch.seq0, batch.seq0 + batch.skip
-    for block, certain in batch.blocks(offset_ms):
+    for block, certain, *_ in batch.blocks(offset_ms):
         if sensor is None or sensor in block.sensors:
             for offset, reading in enumerate(readings_of(block)):
                 if seq + offset >= first and sensor in (None, reading.sensor):
