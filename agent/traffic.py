@@ -83,6 +83,7 @@ class Gauge:
 def _read(text: str) -> Traffic:
     """What was remembered; nothing, when it cannot be understood."""
     try:
-        return Traffic(*decode_json(tuple[int, ...], text.encode(), max_bytes=1000))
-    except (Refused, TypeError):
+        day, sent, received, before = decode_json(tuple[int, ...], text.encode(), max_bytes=1000)
+    except (Refused, ValueError):
         return Traffic()
+    return Traffic(day, sent, received, before)

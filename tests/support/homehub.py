@@ -22,7 +22,17 @@ from agent.wire import note, topics
 from agent.wire.decode import decode_json
 from agent.wire.envelope import unpack
 from agent.wire.joining import JoinAnswer
-from agent.wire.messages import About, Ack, Command, Presence, Reply, compose, read_batch, readings_of
+from agent.wire.messages import (
+    About,
+    Ack,
+    Command,
+    HubTime,
+    Presence,
+    Reply,
+    compose,
+    read_batch,
+    readings_of,
+)
 from agent.wire.plain import dumps
 from hub.access.keys import Keyring, describe
 from hub.config import Config
@@ -61,6 +71,11 @@ class HomeHub:
         signer = changes.pop("signer", self.keys.command)
         command = replace(Command(id, board, nonce, name, now_ms()), **changes)
         return note.sign(compose("command", command), signer).encode()
+
+    def time(self, board: str, nonce: str, at_ms: int, signer: note.Signer | None = None) -> bytes:
+        """The hub's clock, signed."""
+        told = compose("time", HubTime(board, nonce, at_ms))
+        return note.sign(told, signer or self.keys.time).encode()
 
     def join_file(self, url: str, **lies: str) -> dict[str, str]:
         """The fields of a join file."""

@@ -296,3 +296,11 @@ def test_only_the_kinds_in_use_are_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], text=True, capture_output=True, check=True)
     assert done.stdout.split() == ["agent.sensors.capacity", "agent.sensors.driver"]
+
+
+def test_a_metered_link_reports_every_five_minutes_unless_told_otherwise() -> None:
+    config = parse('[report]\nprofile = "metered"')
+    assert (config.report.every_s, config.report.commit_every_s, config.link.keepalive_s) == (300, 60, 330)
+    assert parse('[report]\nprofile = "metered"\nevery_s = 900').report.every_s == 900
+    with pytest.raises(ConfigError, match=r"report\.profile"):
+        parse('[report]\nprofile = "satellite"')

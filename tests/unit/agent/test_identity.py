@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.identity import Identity, Membership, open_identity, recognise, trusting
+from agent.identity import Identity, Membership, certificate_end_ms, open_identity, recognise, trusting
 from agent.wire import note
 from agent.wire.errors import ConfigError, Corrupt
 from support.homehub import HomeHub
@@ -142,3 +142,46 @@ def test_a_missing_file_is_named(identity: Identity, hub: HomeHub) -> None:
     (identity.directory / "hub.note").unlink()
     with pytest.raises(ConfigError, match=r"hub\.note"):
         identity.document()
+
+
+# --- damage, and the certificate ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [0, 1, 40, 300])
+@pytest.mark.parametrize("name", ["hub.note", "hub.key"])
+def test_a_file_that_is_cut_off_is_damage(identity: Identity, hub: HomeHub, name: str, length: int) -> None:
+    hub.admit(identity)
+    path = identity.directory / name
+    whole = path.read_text()
+    path.write_text(whole[: min(length, len(whole) - 2)])
+    with pytest.raises(Corrupt, match=name.replace(".", r"\.")) as caught:
+        identity.document()
+    assert "restore" in caught.value.hint
+    with pytest.raises(Corrupt):
+        recognise(identity.directory)
+
+
+def test_a_certificate_tells_when_it_ends_and_when_it_was_given(identity: Identity, hub: HomeHub) -> None:
+    issued = hub.authority.issue(identity.board, identity.certificate_request(), 1_764_000_000_000)
+    identity.replace_certificate(issued.pem, 1_764_000_000_123)
+    assert identity.certificate() == (1_764_000_000_123, issued.not_after_ms)
+    assert identity.certificate_until_ms() == issued.not_after_ms
+    identity.replace_certificate(issued.pem, None)
+    assert identity.certificate() == (None, issued.not_after_ms)
+    identity.tls(hub.authority.ca_pem, "synced")  # the line above the certificate disturbs nobody
+
+
+def test_a_certificate_may_end_after_2049(identity: Identity, hub: HomeHub) -> None:
+    issued = hub.authority.issue(identity.board, identity.certificate_request(), 2_524_608_000_000)
+    assert certificate_end_ms(issued.pem) == issued.not_after_ms
+    assert certificate_end_ms(hub.authority.ca_pem) > issued.not_after_ms - 90 * 86_400_000
+
+
+@pytest.mark.parametrize("cut", [0, 30, 100, 400])
+def test_half_a_certificate_is_damage(identity: Identity, hub: HomeHub, cut: int) -> None:
+    hub.admit(identity)
+    path = identity.directory / "tls.pem"
+    body = path.read_text().partition("-----END")[0][:cut]
+    path.write_text(f"{body}\n-----END CERTIFICATE-----\n" if cut > 100 else body)
+    with pytest.raises(Corrupt, match=r"tls\.pem"):
+        identity.certificate()

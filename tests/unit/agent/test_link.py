@@ -21,13 +21,15 @@ from agent.identity import Identity, open_identity
 from agent.link import Link
 from agent.outbox import Outbox
 from agent.status import LinkState
-from agent.wire import topics
-from agent.wire.messages import About, Ack, Reading, Sensor
+from agent.wire import note, topics
+from agent.wire.errors import Busy, Refused
+from agent.wire.messages import About, Ack, HubTime, Reading, Sensor, compose
 from agent.wire.plain import dumps
 from fakes.broker import FakeBroker, lichen_rule
 from support.homehub import Ear, HomeHub
 
 BOOT = "b" * 32
+NOW_MS = 1_764_000_000_000
 FAST = Settings(keepalive_s=90, backoff_low_s=0.01, backoff_high_s=0.05, resend_s=0.2, window=4)
 
 
@@ -43,6 +45,8 @@ class Bench:
     config: Config
     sensors: tuple[Sensor, ...] = ()
     states: list[LinkState] = field(default_factory=list)
+    hurried: list[tuple[float, float]] = field(default_factory=list)
+    clock: Clock = field(default_factory=Clock.system)
     committed: int = 0
 
     @property
@@ -54,7 +58,8 @@ class Bench:
         return self.states[-1]
 
     async def describe(self) -> About:
-        return About(self.board, "1", "", "", BOOT, 0, sensors=self.sensors, outbox=await self.outbox.state())
+        outbox, clock = await self.outbox.state(), self.clock.state()
+        return About(self.board, "1", "", "", BOOT, 0, clock=clock, sensors=self.sensors, outbox=outbox)
 
     @contextlib.asynccontextmanager
     async def linked(self, **options: Any) -> AsyncIterator[Link]:
@@ -63,10 +68,11 @@ class Bench:
             self.identity,
             self.outbox,
             self.config,
-            Clock.system(),
+            self.clock,
             connect=options.pop("connect", self.broker.connect),
             describe=self.describe,
             tell=self.states.append,
+            hurry=lambda every_s, for_s: self.hurried.append((every_s, for_s)),
             **options,
         )
         async with asyncio.TaskGroup() as group:
@@ -172,6 +178,35 @@ async def test_about_is_said_again_when_it_says_something_else(bench: Bench) -> 
         link.changed.set()
         await until(lambda: len(bench.ear.abouts) == 3)
     assert [about.sensors[0].error for about in bench.ear.abouts[1:]] == ["unplugged", ""]
+
+
+async def test_an_about_that_was_refused_is_said_again(bench: Bench) -> None:
+    bench.broker.allow = lambda user, action, topic: (
+        lichen_rule(user, action, topic) and not topic.endswith("/about")
+    )
+    async with bench.linked(about_every_s=0.05) as link:
+        await until(lambda: bench.states and bench.state.refused)
+        bench.sensors = (Sensor("room", "file", error="unplugged"),)
+        link.changed.set()
+        await asyncio.sleep(0.1)
+        assert not bench.ear.abouts
+        bench.broker.allow = lichen_rule
+        await until(lambda: bench.ear.abouts)  # nothing has changed since it was refused
+        await until(lambda: not bench.state.refused)
+    assert [about.sensors[0].error for about in bench.ear.abouts] == ["unplugged"]
+
+
+async def test_what_the_link_has_used_is_told_and_outlives_a_restart(bench: Bench) -> None:
+    bench.clock = Clock(BOOT, Clock.system().mono_ms, lambda: NOW_MS, lambda: "synced")
+    async with bench.linked():
+        await bench.commit(500)
+        await until(lambda: bench.state.traffic.sent > 500)
+    used = bench.state.traffic
+    assert used.day == NOW_MS // 86_400_000
+    async with bench.linked() as link:
+        await until(lambda: len(bench.ear.abouts) == 2)
+        assert link.traffic.sent >= used.sent
+    assert bench.ear.abouts[1].traffic.sent >= used.sent
 
 
 # --- readings ------------------------------------------------------------------------------------
@@ -303,6 +338,135 @@ async def test_a_refused_reply_is_forgotten_with_the_next_one(bench: Bench) -> N
         await until(lambda: not bench.state.refused)
 
 
+async def test_a_live_order_hurries_sampler_and_reports_for_its_time(bench: Bench) -> None:
+    bench.config = replace(bench.config, report=Report(every_s=3600, commit_every_s=60))
+    async with bench.linked():
+        await bench.commit(1)
+        await until(lambda: bench.all_stored)  # and the next report is an hour away
+        await bench.commit(1)
+        nonce = bench.ear.presences[0].nonce
+        await tell(bench, "command", bench.hub.command(bench.board, nonce, "live", args={"for_s": 60}))
+        await until(lambda: bench.all_stored)
+        await until(lambda: bench.ear.replies)
+        bad = bench.hub.command(bench.board, nonce, "live", id="c2", args={"for_s": 10**9})
+        await tell(bench, "command", bad)
+        await until(lambda: len(bench.ear.replies) == 2)
+    done, refused = bench.ear.replies
+    assert (done.status, done.data) == ("done", {"every_s": 2, "for_s": 60})
+    assert refused.status == "refused"
+    assert "for_s" in refused.error
+    assert bench.hurried == [(2, 60)]
+
+
+async def test_a_metered_link_is_not_watched_every_two_seconds(bench: Bench) -> None:
+    bench.config = replace(bench.config, report=Report(profile="metered", every_s=300))
+    async with bench.linked():
+        await until(lambda: bench.ear.presences)
+        nonce = bench.ear.presences[0].nonce
+        await tell(bench, "command", bench.hub.command(bench.board, nonce, "live"))
+        await until(lambda: bench.ear.replies)
+    assert bench.hurried == [(10, 60)]
+    assert bench.ear.replies[0].data == {"every_s": 10, "for_s": 60}
+
+
+# --- the time ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Wrong:
+    """A clock that wakes up in 1970; the test says how long the board has been up."""
+
+    mono_ms: int = 5_000
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(BOOT, lambda: self.mono_ms, lambda: self.mono_ms, lambda: "unsynced")
+
+
+async def test_the_hub_tells_the_time_from_1970_on(bench: Bench) -> None:
+    bench.clock = Wrong().clock
+    async with bench.linked(about_every_s=0.01) as link:
+        await until(lambda: bench.ear.abouts)
+        assert bench.ear.abouts[0].clock == "unsynced"
+        await tell(bench, "time", bench.hub.time(bench.board, bench.ear.presences[0].nonce, NOW_MS))
+        await until(lambda: bench.clock.state() == "hub")
+        link.changed.set()
+        await until(lambda: len(bench.ear.abouts) == 2)
+    assert bench.clock.wall_ms() == NOW_MS
+    assert bench.ear.abouts[1].clock == "hub"
+
+
+async def test_nobody_but_the_hub_tells_this_session_the_time(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.clock = Wrong().clock
+    async with bench.linked():
+        await until(lambda: bench.ear.abouts)
+        nonce, hub = bench.ear.presences[0].nonce, bench.hub
+        for signer in (hub.keys.command, hub.keys.order, hub.keys.root):
+            await tell(bench, "time", hub.time(bench.board, nonce, NOW_MS, signer=signer))
+        await tell(bench, "time", hub.time("a" * 16, nonce, NOW_MS))
+        await tell(bench, "time", hub.time(bench.board, "earlier", NOW_MS), retain=True)
+        command = compose("command", HubTime(bench.board, nonce, NOW_MS))  # the right key, another kind
+        await tell(bench, "time", note.sign(command, hub.keys.time).encode())
+        await tell(bench, "time", b"now")
+        await tell(bench, "command", hub.command(bench.board, nonce, "ping"))
+        await until(lambda: bench.ear.replies)
+    assert bench.clock.state() == "unsynced"
+    assert [record.message for record in caplog.records].count("message not taken") == 7
+
+
+async def test_the_time_never_goes_back_within_a_session(bench: Bench) -> None:
+    wrong = Wrong()
+    bench.clock = wrong.clock
+    async with bench.linked():
+        await until(lambda: bench.ear.abouts)
+        nonce = bench.ear.presences[0].nonce
+        first = bench.hub.time(bench.board, nonce, NOW_MS)
+        await tell(bench, "time", first)
+        await until(lambda: bench.clock.state() == "hub")
+        wrong.mono_ms += 3_600_000
+        await tell(bench, "time", first)  # somebody held it back for an hour, or sends it again
+        await tell(bench, "time", bench.hub.time(bench.board, nonce, NOW_MS + 3_590_000))
+        await tell(bench, "command", bench.hub.command(bench.board, nonce, "ping"))
+        await until(lambda: bench.ear.replies)
+        assert bench.clock.wall_ms() == NOW_MS + 3_600_000
+        await tell(bench, "time", bench.hub.time(bench.board, nonce, NOW_MS + 3_600_500))
+        await until(lambda: bench.clock.wall_ms() == NOW_MS + 3_600_500)
+
+
+async def test_a_first_time_that_was_held_back_is_not_taken(bench: Bench) -> None:
+    wrong = Wrong()
+    bench.clock = wrong.clock
+    async with bench.linked(about_every_s=0.01) as link:
+        await until(lambda: bench.ear.abouts)
+        nonce = bench.ear.presences[0].nonce
+        held_back = bench.hub.time(bench.board, nonce, NOW_MS)
+        wrong.mono_ms += 120_000
+        await tell(bench, "time", held_back)
+        await tell(bench, "command", bench.hub.command(bench.board, nonce, "ping"))
+        await until(lambda: bench.ear.replies)
+        assert bench.clock.state() == "unsynced"
+        bench.sensors = (Sensor("room", "file"),)
+        link.changed.set()  # the hub is told again that the board does not know, and answers that
+        await until(lambda: len(bench.ear.abouts) == 2)
+        await tell(bench, "time", bench.hub.time(bench.board, nonce, NOW_MS + 120_000))
+        await until(lambda: bench.clock.state() == "hub")
+    assert bench.clock.wall_ms() == NOW_MS + 120_000
+
+
+async def test_a_later_session_may_set_the_clock_back(bench: Bench) -> None:
+    bench.clock = Wrong().clock
+    async with bench.linked():
+        await until(lambda: bench.ear.abouts)
+        await tell(bench, "time", bench.hub.time(bench.board, bench.ear.presences[0].nonce, NOW_MS + 10**9))
+        await until(lambda: bench.clock.state() == "hub")
+        bench.broker.cut(bench.board)  # somebody sets the hub's clock right
+        await until(lambda: len(bench.ear.abouts) == 2)
+        await tell(bench, "time", bench.hub.time(bench.board, bench.ear.presences[1].nonce, NOW_MS))
+        await until(lambda: bench.clock.wall_ms() == NOW_MS)
+
+
 async def test_nobody_but_the_hub_is_believed(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     async with bench.linked():
         await until(lambda: bench.ear.abouts)
@@ -369,6 +533,66 @@ async def test_a_broker_that_is_not_there_is_tried_with_back_off(bench: Bench) -
     assert offline.error == "nothing listens there"
     assert {state.since_ms for state in bench.states if state.state == "offline"} == {offline.since_ms}
     assert len(draws) >= 4
+
+
+async def test_a_certificate_that_is_not_accepted_is_told_and_the_next_one_tried_at_once(
+    bench: Bench,
+) -> None:
+    told, again = asyncio.Event(), asyncio.Event()
+    broker = bench.broker
+
+    class Strict:
+        """Accepts nobody until the certificate was renewed."""
+
+        def __init__(self, address: Address) -> None:
+            self.link = broker.connect(address)
+
+        async def __aenter__(self) -> Any:
+            if not again.is_set():
+                raise Refused("the broker does not accept our certificate", code="certificate")
+            return await self.link.__aenter__()
+
+        async def __aexit__(self, *ending: Any) -> None:
+            await self.link.__aexit__(*ending)
+
+    bench.config = replace(bench.config, link=replace(FAST, backoff_low_s=3600, backoff_high_s=3600))
+    linked = bench.linked(connect=Strict, uncertified=told.set, again=again, draw=lambda: 1.0)
+    async with linked, asyncio.timeout(5):
+        await told.wait()
+        await asyncio.sleep(0)  # it has gone to sleep for an hour
+        again.set()
+        await until(lambda: bench.ear.abouts)
+
+
+@pytest.mark.slow
+async def test_a_file_that_another_process_holds_does_not_end_the_link(bench: Bench, tmp_path: Path) -> None:
+    class Held(Outbox):
+        """An outbox whose file somebody else has locked now and then."""
+
+        locked = False
+
+        async def take(self, *args: Any, **options: Any) -> Any:
+            if self.locked:
+                raise Busy("outbox.db has been locked by another process for 5 s")
+            return await super().take(*args, **options)
+
+        async def acknowledge(self, ack: Ack) -> Any:
+            if self.locked:
+                raise Busy("outbox.db has been locked by another process for 5 s")
+            return await super().acknowledge(ack)
+
+    async with Held.open(tmp_path / "held.db", boot=BOOT, max_bytes=10**7) as outbox:
+        assert isinstance(outbox, Held)
+        bench.outbox = outbox
+        async with bench.linked():
+            await bench.commit(3)
+            await until(lambda: bench.all_stored)
+            outbox.locked = True
+            await tell(bench, "ack", dumps(Ack({outbox.stream: 3})))
+            await bench.commit(3)
+            await asyncio.sleep(0.1)
+            outbox.locked = False
+            await until(lambda: bench.all_stored, within_s=8)
 
 
 async def test_a_stop_while_the_broker_is_frozen_takes_no_more_than_a_second(bench: Bench) -> None:
