@@ -36,6 +36,8 @@ PARCEL_BYTES = 16 * 1024
 """Bytes of a batch before it is compressed."""
 AGAIN_S = 5.0
 """When to look again into an outbox that another process holds."""
+TICK_S = 0.01
+"""What is due within this time is due."""
 LIVE_SHARE = 4
 """One part in so many of the window is kept for new readings while a backlog is sent."""
 
@@ -188,7 +190,7 @@ class _Lane:
         try:
             async with asyncio.timeout_at(self.window.deadline_s) as self._wait:
                 await self.bell.wait()
-                while not self._behind and (left_s := self._not_before_s - _now_s()) > 0:
+                while not self._behind and (left_s := self._not_before_s - _now_s()) > TICK_S:
                     self._sooner.clear()
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(left_s):
@@ -200,6 +202,7 @@ class _Lane:
 
     async def _fill(self, group: asyncio.TaskGroup) -> None:
         """Send until the window is full or nothing is left."""
+        is_report = False
         while self.window.is_open:
             cursor = self.window.cursor
             try:
@@ -212,8 +215,10 @@ class _Lane:
                 continue  # the window went back meanwhile, and this parcel is from further on
             if parcel is None:
                 self._behind = False
-                self._not_before_s = _now_s() + self._pause_s()
+                if is_report:  # to find nothing is none
+                    self._not_before_s = _now_s() + self._pause_s()
                 return
+            is_report = True
             self.streams.add(parcel.stream)
             self.window.sent(parcel, _now_s())
             group.create_task(self._send(parcel), name=f"publish {parcel.stream}/{parcel.last_seq}")

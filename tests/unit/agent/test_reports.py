@@ -59,10 +59,10 @@ class HeldBack(Outbox):
 
     answer: asyncio.Event
 
-    async def acknowledge(self, ack: Ack) -> bool:
-        advanced = await super().acknowledge(ack)
+    async def acknowledge(self, ack: Ack) -> frozenset[str]:
+        moved = await super().acknowledge(ack)
         await self.answer.wait()
-        return advanced
+        return moved
 
 
 async def test_an_answer_and_the_deadline_may_come_at_the_same_moment(tmp_path: Path) -> None:
