@@ -202,7 +202,7 @@ class _Lane:
 
     async def _fill(self, group: asyncio.TaskGroup) -> None:
         """Send until the window is full or nothing is left."""
-        is_report = False
+        is_report = self._behind
         while self.window.is_open:
             cursor = self.window.cursor
             try:
