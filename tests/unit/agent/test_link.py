@@ -262,7 +262,7 @@ async def test_a_retained_acknowledgement_of_old_does_not_send_again(bench: Benc
 
 async def test_reports_wait_for_their_time_but_a_backlog_does_not(bench: Bench) -> None:
     bench.config = replace(bench.config, report=Report(every_s=0.3, commit_every_s=0.1))
-    for _ in range(12):
+    for _ in range(6):  # more than four at once, and less than what gets a lane of its own
         await bench.commit(512)
     async with bench.linked():
         await until(lambda: bench.all_stored)
