@@ -103,8 +103,10 @@ class _Part:
     def __init__(self) -> None:
         self.spans: dict[int, tuple[int, int]] = {}
         self._fold = Fold()
-        # By stream and the seq of its first reading that counts: the time of that, and of the boot.
+        # By stream and seq: of the first reading that counts its time, and that of the boot; of the
+        # seq behind the last, when that was as it was stored, and when it was.
         self._begins: dict[tuple[str, int], tuple[int, int]] = {}
+        self._ends: dict[tuple[str, int], tuple[int, int]] = {}
         self._board = ""
 
     def add(self, id: int, row: NewBatch, offset_ms: int) -> None:
@@ -113,19 +115,25 @@ class _Part:
         self.spans[id] = span_of(found)
         self._fold.add(row.board, blocks, row.skip)
         self._begins[row.stream, row.seq0 + row.skip] = (_time_of(blocks, row.skip), offset_ms)
+        self._ends[row.stream, row.seq0 + row.count] = (row.to_ms, self.spans[id][1])
         self._board = row.board
 
     async def write(self, tx: Tx) -> None:
         await batches.place_batches(tx, self.spans)
         await add_parts(tx, self._fold.parts())
-        found = await gaps.gaps_of(tx, self._board, {stream for stream, _ in self._begins})
-        await gaps.place_gaps(
-            tx, [self._placed(gap) for gap in found if (gap.stream, gap.next) in self._begins]
-        )
+        streams = {stream for stream, _ in (*self._begins, *self._ends)}
+        before = await gaps.gaps_of(tx, self._board, streams)
+        after = [self._placed(gap) for gap in before]
+        await gaps.place_gaps(tx, [gap for gap, old in zip(after, before, strict=True) if gap != old])
 
     def _placed(self, gap: GapRow) -> GapRow:
-        next_ms, boot_ms = self._begins[gap.stream, gap.next]
-        from_ms, to_ms = gap_span(gap.from_ms, gap.to_ms, boot_ms=boot_ms, next_ms=next_ms)
+        from_ms, to_ms = gap.from_ms, gap.to_ms
+        stored_ms, end_ms = self._ends.get((gap.stream, gap.seq0), (None, None))
+        if from_ms is not None and from_ms == stored_ms:  # of what is lost only the time before it is known
+            from_ms = end_ms
+        if (gap.stream, gap.next) in self._begins:
+            next_ms, boot_ms = self._begins[gap.stream, gap.next]
+            from_ms, to_ms = gap_span(from_ms, to_ms, boot_ms=boot_ms, next_ms=next_ms)
         return replace(gap, from_ms=from_ms, to_ms=to_ms)
 
 

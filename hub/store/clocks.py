@@ -61,7 +61,8 @@ def own_offset(block: Block, received_ms: int) -> int | None:
 def timed(block: Block, received_ms: int, offset_ms: int | None) -> Timed:
     """The block with the best times there are; ``offset_ms`` is that of its boot, if known."""
     # A hub does this a thousand times a second, nearly always for a clock that is right and went on
-    # as the time since the boot did.  One that went forth and back shows in the span.
+    # as the time since the boot did.  One that went away and came back shows in the span, unless it
+    # stayed within that of the block: then it was not wrong by much.
     times = list(accumulate(block.wall_ms))
     from_ms, to_ms = min(times), max(times)
     own_ms = own_offset(block, received_ms)

@@ -4,6 +4,8 @@ stream = Stream()
 stream.sample(20)                # readings 1 to 20
 stream.batch(1, 10)              # a Batch with the first ten, in one block
 stream.message(11, 20, low=11)   # a Message with the rest; the board holds from 11 on
+
+Its wall clock may be wrong: by ``skew_ms``, and in the state ``clock``, from when they are set.
 """
 
 from __future__ import annotations
@@ -32,10 +34,14 @@ class Stream:
         sensors: Sequence[str] = ("room",),
         wall_ms: int = WALL_MS,
         clock: ClockState = "synced",
+        boot: str = BOOT,
+        skew_ms: int = 0,
     ) -> None:
-        self.name, self.board = name, board
+        self.name, self.board, self.boot = name, board, boot
+        self.clock, self.skew_ms = clock, skew_ms
         self.readings: list[Reading] = []
-        self._sensors, self._wall_ms, self._clock = sensors, wall_ms, clock
+        self._sensors, self._wall_ms = sensors, wall_ms
+        self._clocks: list[ClockState] = []
 
     def sample(self, count: int) -> None:
         """Make ``count`` more readings, each with its own value."""
@@ -43,12 +49,18 @@ class Stream:
             number = len(self.readings)
             sensor = self._sensors[number % len(self._sensors)]
             at_ms = number * 1000
-            self.readings.append(Reading(sensor, float(number + 1), at_ms, self._wall_ms + at_ms))
+            wall_ms = self._wall_ms + self.skew_ms + at_ms
+            self.readings.append(Reading(sensor, float(number + 1), at_ms, wall_ms))
+            self._clocks.append(self.clock)
+
+    def true_ms(self, seq: int) -> int:
+        """When a reading was made."""
+        return self._wall_ms + self.readings[seq - 1].mono_ms
 
     def block(self, first: int, last: int) -> Block:
-        """The block of readings ``first`` to ``last``."""
-        some = self.readings[first - 1 : last]
-        return block_of(some, boot=BOOT, stream=self.name, seq0=first, clock=self._clock)
+        """The block of readings ``first`` to ``last``, committed with the last of them."""
+        some, clock = self.readings[first - 1 : last], self._clocks[last - 1]
+        return block_of(some, boot=self.boot, stream=self.name, seq0=first, clock=clock)
 
     def payload(
         self,
