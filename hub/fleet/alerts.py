@@ -101,6 +101,7 @@ class Alerts:
         self._seen = Sightings()
         self._silent: dict[str, int] = {}  # and since when
         self._unheard: dict[str, int] = {}  # boards that joined and were never heard: when they joined
+        self._out: dict[str, tuple[float, float]] = {}  # boards kept out: until when, and for how long
         self._past: list[tuple[Owner, Problem, int]] = []  # over before they were stored
         self._broker_lost_s: float | None = None
         self._listening_ms = now_ms()
@@ -150,7 +151,10 @@ class Alerts:
         """A message of a board was beyond its limits; ``out_for_s``: nothing more is taken for so long."""
         sentence = "The board sends more than it may, and what is beyond is dropped"
         if out_for_s:
-            sentence = f"The board went on sending more than it may, so it is kept out for {out_for_s:.0f} s"
+            self._out[board] = (_clock_s() + out_for_s, out_for_s)
+        until_s, for_s = self._out.get(board, (-math.inf, 0.0))
+        if until_s > _clock_s():  # some messages may still be on their way
+            sentence = f"The board went on sending more than it may, so it is kept out for {for_s:.0f} s"
         hint = "look for a program in a loop on it; [limits] in hub.toml says what a board may send"
         self._raise(board, "limits-exceeded", sentence, hint, longer_s=out_for_s)
 

@@ -32,7 +32,8 @@ from hub.config import Limits
 BURST_S = 10.0
 """How many seconds' worth may come at once."""
 PATIENCE_S = 10.0
-"""How long a board may go on beyond its limits before it is kept out."""
+"""How long a board may go on beyond its limits before it is kept out, or how much of what it may
+send in that time: a board that sends far more is out sooner."""
 CALM_S = 3.0
 """Within its limits for so long, it has stopped: what comes later begins anew."""
 
@@ -43,6 +44,7 @@ class _Excess:
 
     first_s: float
     last_s: float
+    messages: int = 1
 
 
 class Allowances:
@@ -84,6 +86,7 @@ class Allowances:
             self.bell.set()
         else:
             excess.last_s = now_s
+            excess.messages += 1
 
     def stubborn(self) -> list[str]:
         """The boards that have gone on beyond their limits for long, and still do.
