@@ -110,6 +110,24 @@ async def test_a_killed_broker_comes_back_and_nothing_is_lost(lab: Lab, board: B
     await settle(board)
 
 
+async def test_a_broker_that_has_forgotten_everything_costs_nothing(lab: Lab, board: Board) -> None:
+    """Acknowledgements, births, abouts and the hub document were kept there; all of it comes again."""
+    database = lab.hub_dir / "broker" / "mosquitto.db"
+    for _ in range(2):
+        before = board.stored()
+        broker = broker_of(lab)
+        broker.send_signal(signal.SIGUSR1)  # it saves its database (mosquitto(8))
+        await lab.until(database.exists, "the broker has saved its database")
+        broker.suspend()
+        database.unlink()
+        broker.kill()
+        await lab.until(holds_more_than(board, before + 10), "readings arrive again")
+        shown = await lab.api("GET", f"/boards/{board.id}")
+        assert (shown["presence"], shown["state"]) == ("online", "fine"), shown["sentence"]
+        assert not database.exists()
+    await settle(board)
+
+
 async def test_a_broker_frozen_for_a_minute_is_left_and_found_again(lab: Lab, board: Board) -> None:
     broker = broker_of(lab)
     broker.suspend()
