@@ -122,6 +122,11 @@ async def test_every_operation_answers_as_described(hub: WebHub, api: Api) -> No
         "PATCH", "/boards/pump", json={"name": "pump-2", "labels": {"site": None, "a": "b"}}
     )
     assert (changed["name"], changed["labels"]) == ("pump-2", {"a": "b"})
+    replacement = await api.call("POST", "/tokens", status=201, json={"replaces": "pump-2"})
+    assert (replacement["name"], replacement["replaces"]) == ("pump-2", board["id"])
+    gone = await api.call("POST", "/boards/pump-2/revoke")
+    assert (gone["id"], bool(gone["revoked_ms"])) == (board["id"], True)
+    assert [each["name"] for each in (await api.call("GET", "/boards"))["boards"]] == ["new"]
     assert await api.call("GET", "/openapi.json")
     # What is left is the live stream, below.
     assert {(route.method, route.path) for route in ROUTES} - api.covered == {("GET", "/live")}
@@ -277,7 +282,7 @@ async def test_everything_needs_a_login_but_what_is_public(hub: WebHub, http: ai
             if response.status != 401:
                 public.add(route.resource.canonical)
     assert public == {
-        "/healthz", "/ca.pem", "/join", "/login", "/login/link", "/favicon.ico",
+        "/healthz", "/ca.pem", "/join", "/renew", "/login", "/login/link", "/favicon.ico",
         "/static/{version}/{path}", "/api/v1/login",
     }  # fmt: skip
 
