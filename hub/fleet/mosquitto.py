@@ -188,10 +188,10 @@ class Mosquitto:
         return self.settings.dir / "acl"
 
     def _write_configuration(self) -> None:
-        write_file(self._configuration, configuration(self.settings, self._acl).encode())
+        _ensure_file(self._configuration, configuration(self.settings, self._acl).encode())
 
     def _write_acl(self) -> None:
-        write_file(self._acl, access_list(self._denied | self._throttled).encode())
+        _ensure_file(self._acl, access_list(self._denied | self._throttled).encode())
 
     def _check_socket_path(self) -> None:
         path = str(self.settings.socket)
@@ -276,6 +276,12 @@ def access_list(denied: Iterable[str]) -> str:
     for board in sorted(denied):
         lines += ["", f"user {check_board_id(board)}", "topic deny #"]
     return "\n".join(lines) + "\n"
+
+
+def _ensure_file(path: Path, data: bytes) -> None:
+    """Write a file unless it says that already: a hub on a full disk must still be able to start."""
+    if not path.exists() or path.read_bytes() != data:
+        write_file(path, data)
 
 
 def _find(program: str, package: str, search: str) -> str:

@@ -196,6 +196,33 @@ async def test_a_denied_board_is_cut_off_while_it_is_connected(house: House, ali
         await hub.publish(Message(DOWN, b"the hub was never denied"))
 
 
+@pytest.mark.parametrize(("denied", "left"), [((), [b"offline"]), ((ALICE,), [])])
+async def test_the_will_of_a_session_that_is_taken_over_meets_the_access_list(
+    house: House, alice: Certified, denied: tuple[str, ...], left: list[bytes]
+) -> None:
+    will = Message(f"lichen/v1/{ALICE}/up/presence", b"offline", retain=True)
+    with pytest.raises(LinkDown):
+        await taken_over(house, replace(house.board(alice), will=will), denied)
+    marker = Message(DOWN, b"the end")
+    found = []
+    async with connect(house.hub()) as hub:
+        await hub.subscribe(f"lichen/v1/{ALICE}/#")
+        await hub.publish(marker)
+        async for message in hub.messages():
+            if message.topic == marker.topic:
+                break
+            found.append(message.payload)
+    assert found == left
+
+
+async def taken_over(house: House, board: Address, denied: tuple[str, ...]) -> None:
+    """A session of Alice's board, until the hub takes it.  Raises LinkDown."""
+    async with connect(board) as session:
+        house.broker.deny(denied)
+        async with connect(house.hub(ALICE)):
+            await anext(session.messages())
+
+
 # --- how it lives and dies -----------------------------------------------------------------------
 
 
