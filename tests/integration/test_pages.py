@@ -378,6 +378,20 @@ async def test_tokens_are_made_and_revoked(admin: Visitor) -> None:
     assert 'value="pump-07"' in refused
 
 
+async def test_a_join_file_is_a_qr_code_too(admin: Visitor) -> None:
+    html = await admin.post("/tokens", {"name": "pump"})
+    [code] = re.findall(r"<svg[^>]*>\s*<title>The join file as a QR code.*?</svg>", html, re.DOTALL)
+    assert 'style="' not in code  # which the page's own rules would forbid
+
+
+async def test_a_token_may_let_a_board_take_the_place_of_another(hub: WebHub, admin: Visitor) -> None:
+    await hub.add_board("pump")
+    html = await admin.post("/tokens", {"replaces": "pump"})
+    assert f'in place of <a href="/boards/{hub.id("pump")}">' in html
+    seen = texts(await admin.post("/tokens", {"replaces": "pomp"}, status=404))
+    assert "There is no board" in seen
+
+
 async def test_api_tokens_are_made_and_revoked(hub: WebHub, admin: Visitor) -> None:
     made = await admin.post("/settings/api-tokens", {"name": "nightly", "ttl_s": "0"})
     secret = re.search(r"lichen_[a-z2-7]+", made)

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from agent.wire.decode import plain
 from agent.wire.errors import Refused
+from hub import qr
 from hub.web.api import tokens as api
 from hub.web.api.route import Call
 from hub.web.guard import PRINCIPAL
@@ -20,14 +21,15 @@ from hub.web.problems import status_of
 
 DAY_S = 86_400
 LENGTHS = ((DAY_S, "a day"), (7 * DAY_S, "a week"), (30 * DAY_S, "30 days"), (365 * DAY_S, "a year"))
-EMPTY = {"name": "", "labels": "", "uses": "1", "ttl_s": str(api.WEEK_S)}
+EMPTY = {"name": "", "labels": "", "uses": "1", "ttl_s": str(api.WEEK_S), "replaces": ""}
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A join file, to be shown once."""
+    """A join file, to be shown once, also as a QR code (SVG)."""
 
     text: str
+    code: str
     uses: int
     expires_ms: int
 
@@ -46,12 +48,14 @@ async def new_token(request: web.Request) -> web.Response:
             labels=labels_of(form["labels"]),
             uses=integer_of("How many boards", form["uses"], 1, 10_000),
             ttl_s=integer_of("How long", form["ttl_s"], 60, 366 * DAY_S),
+            replaces=form["replaces"],
         )
         made = await api.new_token(_call(request), wanted)
     except Refused as error:
         return await _page(request, error=error, form=form)
     text = tomli_w.dumps(plain(made.join_file)).rstrip()
-    return await _page(request, made=Made(text, made.uses, made.expires_ms))
+    code = qr.svg(text, "The join file as a QR code")
+    return await _page(request, made=Made(text, code, made.uses, made.expires_ms))
 
 
 async def revoke_token(request: web.Request) -> web.Response:
@@ -68,7 +72,7 @@ async def _page(
     form: dict[str, str] | None = None,
 ) -> web.Response:
     shown: dict[str, Any] = form or EMPTY
-    listed = await api.list_tokens(_call(request))
+    listed = await api.list_tokens(_call(request), api.TokenQuery())
     values = {
         "here": "/tokens",
         "tokens": listed.tokens,
