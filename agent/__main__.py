@@ -66,6 +66,19 @@ def _status(args: argparse.Namespace) -> int:
     return _once(args, lambda config: commands.show_status(config, as_json=args.json))
 
 
+def _doctor(args: argparse.Namespace) -> int:
+    from agent import commands
+
+    journal.setup("error")
+    well: list[bool] = []
+
+    async def run() -> None:
+        path = configuration.find(args.config)
+        well.append(await commands.show_health(path, as_json=args.json, history=args.history))
+
+    return process.run(run) or (1 if False in well else 0)
+
+
 def _config_check(args: argparse.Namespace) -> int:
     from agent import commands
 
@@ -140,6 +153,7 @@ def parser() -> argparse.ArgumentParser:
   lichen-agent join --file join.toml    join a hub with what `lichen token new` printed there
   lichen-agent run                      sample and report, in the foreground
   lichen-agent status                   what is wrong? works without network, and when it is stopped
+  lichen-agent doctor                   why? step by step from the card to the hub, and what to do
   lichen-agent sensors read             what do the sensors say right now?""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -178,6 +192,18 @@ The join file is removed when that is done: its token has been used.""",
 Exits with 0 when all is well, with 1 when a person should look.""",
     )  # fmt: skip
     _add_json(status)
+    doctor = _add(
+        commands, "doctor", _doctor, "look for what is wrong, and say what to do",
+        """examples:
+  lichen-agent doctor
+  sudo lichen-agent doctor --history       with the problems that there have been
+  lichen-agent doctor --json | jq '.checks[] | select(.level != "ok")'
+
+Works without network, before joining, with a broken configuration, and when the agent is stopped.
+Exits with 0 when all is well (ok and notice), with 1 otherwise (warn and fail).""",
+    )  # fmt: skip
+    _add_json(doctor)
+    doctor.add_argument("--history", action="store_true", help="show the problems that there have been, too")
 
 
 def _add_config(config: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""What a board says of itself beside its readings: the machine, and what a person should know.
+"""What a board says of its machine beside its readings.
 
 `agent.app` looks at the machine once and composes the about message whenever the link or the
 status asks.  It reads /proc, /sys and /etc, and writes nothing.
@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-
-from agent.wire.messages import OutboxState, Problem
 
 MAX_TEXT = 256
 """Characters of a text in the about message."""
@@ -47,29 +45,6 @@ def look(state_dir: Path, sysfs: Path = Path("/sys"), etc: Path = Path("/etc")) 
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         disk_bytes=disk.f_blocks * disk.f_frsize,
     )
-
-
-def problems(outbox: OutboxState, unsaved: int) -> tuple[Problem, ...]:
-    """What a person can act on.  ``unsaved`` counts readings that never reached the disk."""
-    found = []
-    if outbox.dropped:
-        found.append(
-            Problem(
-                "readings-dropped",
-                f"{outbox.dropped} readings were dropped because the outbox was full.",
-                "Bring the link to the hub back, or raise outbox.max_bytes in agent.toml.",
-            )
-        )
-    if unsaved:
-        found.append(
-            Problem(
-                "readings-unsaved",
-                f"{unsaved} readings could not be written because the disk is full.",
-                "Free some space on the file system of state_dir.",
-                "fail",
-            )
-        )
-    return tuple(found)
 
 
 def _first_text(*paths: Path) -> str:

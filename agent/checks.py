@@ -302,7 +302,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "disk-full", "fail", 0, MINUTE, _disk_full,
-        "Free some space: `sudo journalctl --vacuum-size=50M`, `sudo apt clean`; `sudo du -xh / | sort -h`"
+        "Free some space: `sudo journalctl --vacuum-size=50M`, `sudo apt clean`; `sudo du -xhd 2 /`"
         " says what is large.",
     ),
     Check(

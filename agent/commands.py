@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agent.clock import Clock
 from agent.config import Config
-from agent.status import Status, describe, read_status
+from agent.status import RUN, Status, describe, read_status
 from agent.wire.errors import ConfigError
 from agent.wire.plain import dumps
 
@@ -40,8 +40,8 @@ async def show_status(config: Config, *, as_json: bool) -> bool:
 
 async def look(config: Config) -> Status:
     """The status that the running agent keeps; without one, what its files tell."""
-    status = read_status(config.runtime_dir)
-    if status is not None and _is_agent(status.pid):
+    status = running_status(config)
+    if status is not None:
         return status
     from agent import identity, outbox
 
@@ -53,6 +53,32 @@ async def look(config: Config) -> Status:
     return Status(
         board=membership.board, name=membership.name, hub=document.name, hub_url=document.url, outbox=held
     )
+
+
+async def show_health(path: Path, *, as_json: bool, history: bool) -> bool:
+    """Say what is wrong with the board whose configuration is at ``path``.  True when nothing is."""
+    from agent import doctor
+
+    clock = Clock.system()
+    report, patient = await doctor.examine(path, clock)
+    had = doctor.episodes(patient, clock) if history else None
+    if as_json:
+        say(doctor.as_json(report, had))
+        return report.well
+    say("\n".join(doctor.describe(report)))
+    if had is not None:
+        say("\n".join(("", *doctor.describe_history(had))))
+    return report.well
+
+
+def running_status(config: Config, run: Path = RUN) -> Status | None:
+    """The status of the agent that runs on this state, wherever it keeps it; None when none runs."""
+    for folder in dict.fromkeys((config.runtime_dir, config.state_dir / "run", run)):
+        status = read_status(folder)
+        # Another agent of this machine is not the one that was asked for.
+        if status is not None and status.state_dir == str(config.state_dir) and _is_agent(status.pid):
+            return status
+    return None
 
 
 def _is_agent(pid: int) -> bool:
@@ -79,6 +105,6 @@ async def join_now(config: Config, file: Path | None) -> None:
     make_directory(config.state_dir)
     with held(config.state_dir / LOCK, "an agent"):
         identity = open_identity(config.state_dir)
-        membership = await join(identity, path, Clock.system().state)
+        membership = await join(identity, path, Clock.system())
     say(f"joined as {membership.name or membership.board} ({membership.board})")
     say("Next: lichen-agent run")

@@ -25,6 +25,7 @@ from pathlib import Path
 from agent.checks import CHECKS, Check, Facts, Fault, Finding, Severity
 from agent.clock import Clock
 from agent.history import MAX_EPISODES, Episode, History, Tally, read_history, write_history
+from agent.identity import Identity
 from agent.sensors.driver import RunBlocking
 from agent.sensors.grid import next_tick
 from agent.sensors.sampler import Sampler
@@ -116,6 +117,7 @@ class Health:
         self._look_lane, self._save_lane = lane(), lane()
         self._alarm = alarm
         self._alarmed = asyncio.Event()
+        self._refusal = ""
         self._vitals = Vitals()
         self._link = LinkState("connecting", clock.wall_ms())
         self._outbox: OutboxState | None = None
@@ -200,6 +202,9 @@ class Health:
             known = self._dropped or Tally(outbox.dropped, outbox.dropped, now_ms)
             self._dropped = known.grown(outbox.dropped, now_ms, STAY_MS)
         self._unsaved = self._unsaved.grown(facts.unsaved, now_ms, STAY_MS)
+        if facts.refusal != self._refusal:
+            self._refusal = facts.refusal
+            self._alarmed.set()  # the disk has something to tell before its minute
         return facts._replace(
             vitals=self._vitals,
             link=self._link,
@@ -322,8 +327,11 @@ class Health:
             log.debug("history not written", extra={"error": str(error)})
 
 
-def gathered(clock: Clock, sampler: Sampler) -> Facts:
+def gathered(clock: Clock, sampler: Sampler, identity: Identity) -> Facts:
     """The facts that cost nothing to ask."""
+    until_ms = None
+    with contextlib.suppress(LichenError):  # the link says what is wrong with it
+        until_ms = identity.certificate_until_ms()
     refusal, latest = sampler.refusal, sampler.latest()
     return Facts(
         wall_ms=clock.wall_ms(),
@@ -333,6 +341,7 @@ def gathered(clock: Clock, sampler: Sampler) -> Facts:
         ),
         refusal=refusal.code if refusal is not None else "",
         unsaved=sampler.dropped,
+        certificate_until_ms=until_ms,
     )
 
 

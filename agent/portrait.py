@@ -1,8 +1,8 @@
 """What the agent says of itself: to the hub as the about message, to a technician as the status.
 
-`agent.app` makes one from the agent's parts; it looks at them and changes none.  The status file
-is written when a part has changed, after each commit and each acknowledgement, and removed at the
-stop; systemd is told in one line how the link is.
+`agent.app` makes one from the agent's parts; it looks at them and tells `agent.health` what it saw.
+The status file is written when a part has changed, after each commit and each acknowledgement,
+and removed at the stop; systemd is told in one line how the link is and what is wrong most.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from agent import about
 from agent.base import process
 from agent.clock import Clock
 from agent.config import Config
+from agent.health import Health
 from agent.identity import Identity, Membership
 from agent.outbox import Outbox
 from agent.sensors.sampler import Latest, Sampler
 from agent.status import LinkState, SensorState, Status, remove_status, write_status
-from agent.wire.errors import ConfigError, Refused
-from agent.wire.messages import About, Sensor
+from agent.wire.errors import ConfigError, LichenError, Refused
+from agent.wire.messages import About, OutboxState, Sensor
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +38,18 @@ class Portrait:
         clock: Clock,
         outbox: Outbox,
         sampler: Sampler,
+        health: Health,
     ) -> None:
         self._changed = asyncio.Event()
         self._written = True
+        self._said = ""
         self._identity = identity
         self._membership = membership
         self._config = config
         self._clock = clock
         self._outbox = outbox
         self._sampler = sampler
+        self._health = health
         self._document = identity.document()
         self._machine = about.look(config.state_dir, config.sysfs)
         self._started_ms = clock.wall_ms()
@@ -83,14 +87,30 @@ class Portrait:
     def tell(self, link: LinkState) -> None:
         """The link says how it is."""
         if link.state != self._link.state:
-            process.status(f"{link.state}, {link.error or link.broker}")
             self._document = self._identity.document()
         self._link = link
         self._changed.set()
 
+    def _say(self) -> None:
+        """Tell systemd in one line how it is."""
+        worst, link = self._health.worst(), self._link
+        text = f"{link.state}, {link.error or link.broker}"
+        if worst is not None and worst.code != "hub-unreachable":
+            text += f"; {worst.sentence}"
+        if text != self._said:
+            self._said = text
+            process.status(text)
+
+    async def _look(self) -> OutboxState:
+        """The outbox as it is now; health hears of it, and of the link, before anybody is told."""
+        outbox = await self._outbox.state()
+        self._health.tell(self._link, outbox)
+        self._say()
+        return outbox
+
     async def about(self) -> About:
         """The about message of now."""
-        outbox, machine = await self._outbox.state(), self._machine
+        outbox, machine = await self._look(), self._machine
         return About(
             board=self._identity.board,
             version=agent.__version__,
@@ -110,13 +130,22 @@ class Portrait:
             report_every_ms=round(self._config.report.every_s * 1000),
             outbox=outbox,
             sensors=self._sampler.sensors(),
-            problems=about.problems(outbox, self._sampler.dropped),
+            traffic=self._link.traffic,
+            certificate_until_ms=self._certificate_until_ms(),
+            problems=self._health.problems(),
         )
+
+    def _certificate_until_ms(self) -> int | None:
+        try:
+            return self._identity.certificate_until_ms()
+        except LichenError:
+            return None
 
     async def status(self) -> Status:
         """The status of now."""
-        outbox, latest, document = await self._outbox.state(), self._sampler.latest(), self._document
+        outbox, latest, document = await self._look(), self._sampler.latest(), self._document
         return Status(
+            state_dir=str(self._config.state_dir),
             board=self._identity.board,
             name=self._membership.name,
             hub=document.name,
@@ -130,7 +159,7 @@ class Portrait:
             link=self._link,
             outbox=outbox,
             sensors=tuple(_state(sensor, latest[sensor.name]) for sensor in self._sampler.sensors()),
-            problems=about.problems(outbox, self._sampler.dropped),
+            problems=self._health.problems(),
         )
 
 

@@ -10,9 +10,10 @@ together, but not against each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from agent.base.files import write_file
@@ -24,6 +25,8 @@ from agent.wire.plain import dumps
 
 FILE = "status.json"
 MAX_BYTES = 1024 * 1024
+RUN = Path("/run/lichen")
+"""Where the status lies under systemd, which tells that (RUNTIME_DIRECTORY) to the agent alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,12 @@ class SensorState:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """All of it.  ``board`` is empty before the first start, ``hub`` before joining."""
+    """All of it.  ``board`` is empty before the first start, ``hub`` before joining.
 
+    ``state_dir`` says which agent of a machine it is about.
+    """
+
+    state_dir: str = ""
     board: str = ""
     name: str = ""
     hub: str = ""
@@ -79,7 +86,8 @@ class Status:
     @property
     def well(self) -> bool:
         """Whether there is nothing that a person should look at."""
-        quiet = not (self.problems or self.link.refused or any(sensor.error for sensor in self.sensors))
+        grave = any(problem.severity != "notice" for problem in self.problems)
+        quiet = not (grave or self.link.refused or any(sensor.error for sensor in self.sensors))
         return self.running and self.link.state == "online" and quiet
 
 
@@ -103,6 +111,14 @@ def read_status(directory: Path) -> Status | None:
 
 # --- in plain words ----------------------------------------------------------------------------
 
+CLOCKS: Mapping[ClockState, str] = MappingProxyType(
+    {
+        "synced": "right",
+        "hub": "right by the hub's word: the machine's own is not set",
+        "unsynced": "not set: times are corrected once it is",
+    }
+)
+
 
 def describe(status: Status, now_ms: int) -> Iterator[str]:
     """The status in lines for a technician."""
@@ -121,12 +137,18 @@ def _lines(status: Status, now_ms: int) -> Iterator[str]:
     yield from _link(status, now_ms)
     yield f"outbox   {_outbox(status.outbox, now_ms)}"
     if status.running:
-        clock = "right" if status.clock == "synced" else "not set: times are corrected once it is"
-        yield f"clock    {clock}"
+        yield f"clock    {CLOCKS[status.clock]}"
     for sensor in status.sensors:
         yield f"sensor   {sensor.name}: {_sensor(sensor, now_ms)}"
     for problem in status.problems:
-        yield f"problem  {problem.sentence} {problem.hint}".rstrip()
+        yield f"{'problem' if problem.severity != 'notice' else 'notice ':8} {_problem(problem, now_ms)}"
+        if problem.hint:
+            yield f"         {problem.hint}"
+
+
+def _problem(problem: Problem, now_ms: int) -> str:
+    times = f", {problem.count} times" if problem.count > 1 else ""
+    return f"{problem.sentence} (for {words.duration(now_ms - problem.since_ms)}{times})"
 
 
 def _link(status: Status, now_ms: int) -> Iterator[str]:

@@ -60,7 +60,8 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "agent.checks": (CONTRACT | {"agent.status", "agent.vitals"}, "checks are pure: facts in, findings out"),
     "agent.health": (
         AGENT
-        | {"agent.alarm", "agent.checks", "agent.history", "agent.sensors", "agent.status", "agent.vitals"},
+        | {"agent.alarm", "agent.checks", "agent.history", "agent.identity", "agent.sensors", "agent.status"}
+        | {"agent.vitals"},
         "it watches the other parts, so it sees them; app.py alone joins them",
     ),
     "agent.portrait": (

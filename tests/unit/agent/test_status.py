@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent.commands import running_status
+from agent.config import Config
 from agent.status import LinkState, SensorState, Status, describe, read_status, remove_status, write_status
 from agent.wire.messages import OutboxState, Problem
 
@@ -95,3 +102,62 @@ def test_the_file_is_read_back_and_removed(tmp_path: Path) -> None:
 def test_a_file_that_is_no_status_is_none(tmp_path: Path) -> None:
     (tmp_path / "status.json").write_text("{")
     assert read_status(tmp_path) is None
+
+
+def test_a_problem_says_since_when_how_often_and_what_to_do() -> None:
+    dip = Problem(
+        "under-voltage", "The supply voltage is too low.", "Use another.", "warn", NOW_MS - 90 * MINUTE_MS, 12
+    )
+    told = list(describe(replace(FINE, problems=(dip,)), NOW_MS))[-2:]
+    assert told == [
+        "problem  The supply voltage is too low. (for 1 h 30 min, 12 times)",
+        "         Use another.",
+    ]
+
+
+def test_a_notice_is_worth_knowing_and_no_more() -> None:
+    notice = Problem("memory-cgroup-off", "No memory is counted.", "", "notice", NOW_MS - MINUTE_MS)
+    status = replace(FINE, problems=(notice,))
+    assert status.well
+    assert list(describe(status, NOW_MS))[-1] == "notice   No memory is counted. (for 1 min)"
+
+
+def test_the_clock_may_be_right_by_the_hubs_word() -> None:
+    told = list(describe(replace(FINE, clock="hub"), NOW_MS))
+    assert "clock    right by the hub's word: the machine's own is not set" in told
+
+
+# --- where it is found -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["own", "state/run", "run/lichen"])
+def test_a_running_agent_is_found_wherever_it_keeps_its_status(tmp_path: Path, place: str) -> None:
+    """Under systemd only the agent is told where; a technician's shell is not."""
+    config = Config(state_dir=tmp_path / "state", runtime_dir=tmp_path / "own")
+    with agent_process() as pid:
+        folder = tmp_path / place
+        folder.mkdir(parents=True)
+        write_status(folder, replace(FINE, pid=pid, state_dir=str(config.state_dir)))
+        found = running_status(config, run=tmp_path / "run/lichen")
+        assert found is not None
+        assert found.pid == pid
+
+
+@pytest.mark.parametrize("lie", [{"state_dir": "/elsewhere"}, {"pid": 1}], ids=["another state", "no agent"])
+def test_another_agent_is_not_taken_for_this_one(tmp_path: Path, lie: dict[str, Any]) -> None:
+    config = Config(state_dir=tmp_path / "state", runtime_dir=tmp_path / "own")
+    with agent_process() as pid:
+        (tmp_path / "lichen").mkdir()
+        ours = replace(FINE, pid=pid, state_dir=str(config.state_dir))
+        write_status(tmp_path / "lichen", replace(ours, **lie))
+        assert running_status(config, run=tmp_path / "lichen") is None
+
+
+@contextmanager
+def agent_process() -> Iterator[int]:
+    """A process that is called like an agent."""
+    process = subprocess.Popen([sys.executable, "-c", "input()", "lichen-agent"], stdin=subprocess.PIPE)
+    try:
+        yield process.pid
+    finally:
+        process.communicate()
