@@ -238,7 +238,7 @@ def exits() -> str:
 
     meanings = {
         0: ["Done, or stopped as asked"],
-        1: ["A fault of Lichen itself", "`lichen-agent status` and `sensors read`: a person should look"],
+        1: ["A fault of Lichen itself", "`lichen-agent status`, `doctor` and `sensors read`: a person should look"],
         2: ["Wrong usage"],
     }
     for kind, status in EXIT_CODES.items():
@@ -277,7 +277,7 @@ def operation_text(operation: dict[str, Any]) -> str:
     rows = [
         f"| `{each['name']}` | {each['in']} | {shape(each['schema'])} | {each.get('description', '')} |"
         for each in operation["parameters"]
-        if each["in"] != "path"  # the path shows them
+        if each.get("in") == "query"  # the path shows those in it, and the others are said above
     ]
     if rows:
         paragraphs.append("\n".join(["| parameter | in | type | |", "|---|---|---|---|", *rows]))
@@ -285,7 +285,7 @@ def operation_text(operation: dict[str, Any]) -> str:
     if body:
         paragraphs.append(f"Body: {contents(body)}.")
     for status, answer in operation["responses"].items():
-        if status.isdigit():
+        if status.startswith("2"):
             content = contents(answer.get("content", {}))
             paragraphs.append(f"Answer: {status} {answer['description']}{content and ', '}{content}.")
     if operation.get("security") == []:
