@@ -18,6 +18,7 @@ from playwright.async_api import Page, expect
 
 from agent.wire.messages import Problem, Reading
 from agent.wire.words import SPACE
+from hub.store.gaps import GapRow, add_gaps
 from support.webhub import WebHub
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
@@ -297,6 +298,42 @@ async def test_where_nothing_was_heard_a_chart_is_hatched(visit: Any) -> None:
     }"""
     inside = await page.evaluate(script, [1 - 115 / 360, 4])
     assert inside > 0.08, inside
+
+
+async def test_a_line_is_dotted_while_nobody_knows_the_time(hub: WebHub, visit: Any) -> None:
+    now = hub.now_ms
+    for minutes, clock in ((range(40, 20, -1), "unsynced"), (range(20, 0, -1), "synced")):
+        times = [now - minute * MINUTE_MS for minute in minutes]
+        reports = [[Reading("capacity.cpu", 30.0 + at % 7, at, at)] for at in times]
+        await hub.store_history("pump-10", reports, clock=clock)  # type: ignore[arg-type]
+    page = await visit("/boards/pump-10?sensor=capacity.cpu")
+    said = page.get_by_text("Where a line is dotted the board's clock was not set")
+    await expect(said).to_be_visible()
+    await page.goto(hub.url + "/boards/pump-00?sensor=capacity.cpu")
+    await expect(page.locator(".uplot")).to_have_count(1)
+    await expect(said).to_be_hidden()
+
+
+async def test_a_stretch_that_was_lost_says_so(hub: WebHub, visit: Any) -> None:
+    now = hub.now_ms
+    minutes = [minute for minute in range(50, 0, -1) if not 15 < minute < 40]
+    times = [now - minute * MINUTE_MS for minute in minutes]
+    await hub.store_history("pump-11", [[Reading("capacity.cpu", 30.0, at, at)] for at in times])
+    gap = GapRow(
+        hub.id("pump-11"), "t" * 16, 1, 24, now - 39 * MINUTE_MS, now - 16 * MINUTE_MS, "outbox-full", now
+    )
+    async with hub.store.write() as tx:
+        await add_gaps(tx, [gap])
+    page = await visit("/boards/pump-11?sensor=capacity.cpu")
+    await page.add_init_script(
+        "const fill = CanvasRenderingContext2D.prototype.fillText; window.told = [];"
+        "CanvasRenderingContext2D.prototype.fillText = function (text, ...rest)"
+        " { window.told.push(text); return fill.call(this, text, ...rest); };"
+    )
+    await page.reload()
+    await expect(page.locator(".lost:visible")).to_contain_text("24 readings lost: the queue on the board")
+    await expect(page.locator(".uplot")).to_have_count(1)
+    assert "24 lost: the board's queue was full" in await page.evaluate("window.told")
 
 
 # --- how it reads ------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from aiohttp import web
 from agent.wire.envelope import JSON
 from agent.wire.messages import (
     About,
+    ClockState,
     Held,
     OutboxState,
     Problem,
@@ -38,6 +39,7 @@ from hub.fleet.commands import Commands
 from hub.fleet.joining import Joining
 from hub.fleet.latest import Latest
 from hub.fleet.renewal import Renewal
+from hub.fleet.retention import Storage
 from hub.fleet.revocation import Revocation
 from hub.fleet.rollup import Fold
 from hub.store import batches, boards, events, problems, rollups
@@ -135,6 +137,7 @@ class WebHub:
             renewal=renewal,
             revocation=revocation,
             counters=new_ingest(store, latest, now_ms, alerts=alerts).counters,
+            storage=Storage,
             now_ms=now_ms,
         )
         hub = cls(store, latest, parts, access)
@@ -220,21 +223,29 @@ class WebHub:
         await self.store_history(name, [readings])
         self.latest.update(self.id(name), readings, at_ms)
 
-    async def store_history(self, name: str, reports: Sequence[Sequence[Reading]]) -> None:
-        """Reports of the past, with their roll-ups, all in one transaction."""
+    async def store_history(
+        self, name: str, reports: Sequence[Sequence[Reading]], *, clock: ClockState = "synced"
+    ) -> None:
+        """Reports of the past, with their roll-ups, all in one transaction.
+
+        With an "unsynced" clock they are of a boot of their own, in which nobody knew the time.
+        """
         id, fold, rows = self.id(name), Fold(), []
+        pending = clock == "unsynced"
+        boot = "c" * 32 if pending else BOOT
         for readings in reports:
             seq0 = self._seq.get(id, 1)
-            block = block_of(readings, boot=BOOT, stream=STREAM, seq0=seq0, clock="synced")
+            block = block_of(readings, boot=boot, stream=STREAM, seq0=seq0, clock=clock)
             self._seq[id] = block.next
-            fold.add(id, (block,), 0)
+            if not pending:
+                fold.add(id, (block,), 0)
             times = [reading.wall_ms for reading in readings]
             payload = frame({STREAM: Held(seq0, block.next)}, (), [dumps(block)])
-            rows.append(
-                batches.NewBatch(
-                    id, times[-1], min(times), max(times), STREAM, seq0, len(readings), 0, JSON, payload
-                )
-            )
+            row = batches.NewBatch(
+                id, times[-1], min(times), max(times), STREAM, seq0, len(readings), 0, JSON, payload,
+                boot, int(pending),
+            )  # fmt: skip
+            rows.append(row)
         async with self.store.write() as tx:
             await batches.add_sensors(
                 tx, {(id, reading.sensor) for readings in reports for reading in readings}

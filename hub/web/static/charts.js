@@ -113,27 +113,29 @@ class Charts {
       const series = this.series.get(sensor);
       if (!series || series.step_ms || value === null) continue;
       const last = series.points.at(-1);
-      if (!last || atMs > last[0]) series.points.push([atMs, value, value, value, 1]);
+      if (!last || atMs > last[0]) series.points.push([atMs, value, value, value, 1, 0]);
     }
     if (!this.hovered) this.say(null);
   }
 
-  // Columns for uPlot: time, then mean, least and most of each sensor; null where a line must break.
+  // Columns for uPlot: time, then of each sensor mean, least, most, and the mean where the time is
+  // uncertain, up to the points beside it that are sure; null where a line must break.
   table(sensors) {
     const tables = sensors.map((sensor) => {
       const { points, step_ms: stepMs, every_ms: everyMs } = this.series.get(sensor);
       const limit = MISSED * Math.max(stepMs, everyMs);
-      const columns = [[], [], [], []];
-      points.forEach(([atMs, low, mean, high], index) => {
+      const columns = [[], [], [], [], []];
+      points.forEach(([atMs, low, mean, high, , uncertain], index) => {
         const before = index ? points[index - 1][0] : atMs;
-        if (atMs - before > limit || (!stepMs && this.isLost(before, atMs))) push(columns, (before + 1) / 1000, null, null, null);
-        push(columns, atMs / 1000, mean, low, high);
+        if (atMs - before > limit || (!stepMs && this.isLost(before, atMs))) push(columns, (before + 1) / 1000, null, null, null, null);
+        const besides = points[index - 1]?.[5] || points[index + 1]?.[5];
+        push(columns, atMs / 1000, uncertain ? null : mean, low, high, uncertain || besides ? mean : null);
       });
       return columns;
     });
     return uPlot.join(
       tables,
-      tables.map(() => [1, 1, 1, 1]),
+      tables.map(() => [1, 1, 1, 1, 1]),
     );
   }
 
@@ -174,6 +176,8 @@ class Charts {
       units.set(row.dataset.unit, [...(units.get(row.dataset.unit) ?? []), row]);
     }
     const last = [...units.keys()].at(-1);
+    const points = [...this.series.values()].flatMap((each) => each.points);
+    this.section.querySelector("[data-uncertain]").hidden = !points.some((point) => point[5]);
     this.plots = [...units].map(([unit, rows]) => this.plot(unit, rows, unit === last));
   }
 
@@ -211,7 +215,8 @@ class Charts {
       const colour = getComputedStyle(row.querySelector(".swatch")).color;
       const at = options.series.length;
       const band = { stroke: "transparent", width: 0, points: { show: false } };
-      options.series.push({ stroke: colour, width: 1.5, points: { show: false } }, { ...band }, { ...band });
+      const mean = { stroke: colour, width: 1.5, points: { show: false } };
+      options.series.push(mean, { ...band }, { ...band }, { ...mean, dash: [2, 4] });
       options.bands.push({ series: [at + 2, at + 1], fill: faint(colour) });
     }
     const plot = new uPlot(options, this.table(sensors), this.holder);
