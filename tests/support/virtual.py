@@ -8,7 +8,8 @@
 
 The event loop is asyncio's own but for its selector, which instead of waiting for a timer sets
 the time to it.  Work in an executor takes no time: the clock stands still until it is done.
-Other threads, and sockets, are not for such tests: nobody waits for them.
+Other threads, and sockets, are not for such tests: nobody waits for them.  (aiosqlite has a thread of
+its own for each connection: see `database_takes_no_time`.)
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import selectors
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any
 
 from agent.clock import Clock
@@ -47,8 +50,38 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._worked)
         return future
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        self.working += 1  # a thread waits for the others
+        await super().shutdown_default_executor()
+        self.working -= 1
+
     def _worked(self, _: object) -> None:
         self.working -= 1
+
+
+class _CountedQueue(SimpleQueue[Any]):
+    """What aiosqlite hands work to its thread through; the loop's time waits for it, as for an executor."""
+
+    def put_nowait(self, item: tuple[asyncio.Future[Any] | None, Any]) -> None:
+        future, _ = item
+        if future is not None and isinstance(loop := future.get_loop(), VirtualLoop):
+            loop.working += 1
+            future.add_done_callback(loop._worked)
+        super().put_nowait(item)
+
+
+@contextmanager
+def database_takes_no_time() -> Iterator[None]:
+    """Let the clock stand still as long as a thread of aiosqlite works, too."""
+    from aiosqlite import core
+
+    names = vars(core)
+    before = names["SimpleQueue"]
+    names["SimpleQueue"] = _CountedQueue
+    try:
+        yield
+    finally:
+        names["SimpleQueue"] = before
 
 
 class _Selector(selectors.DefaultSelector):
