@@ -123,7 +123,7 @@ def _clock(facts: Facts, _: Collection[str]) -> Iterator[Finding]:
 def _disk_low(facts: Facts, known: Collection[str]) -> Iterator[Finding]:
     """The file system of the agent's state is nearly full."""
     disk = facts.vitals.disk
-    if disk is None or disk.read_only or _is_full(disk):
+    if disk is None or _is_read_only(facts) or _is_full(disk):
         return
     factor = AGAIN if known else 1.0
     if disk.free_bytes < min(LOW_SHARE * disk.total_bytes, LOW_BYTES) * factor:
@@ -133,7 +133,7 @@ def _disk_low(facts: Facts, known: Collection[str]) -> Iterator[Finding]:
 def _disk_full(facts: Facts, _: Collection[str]) -> Iterator[Finding]:
     """The file system of the agent's state is full; new readings stay in memory, the newest 10,000."""
     disk = facts.vitals.disk
-    if disk is not None and not disk.read_only and _is_full(disk):
+    if disk is not None and not _is_read_only(facts) and _is_full(disk):
         room = "no more files" if _lacks_files(disk) else _room(disk)
         yield Finding(f"{disk.path} is full ({room}): readings cannot be stored.")
     elif facts.refusal == "disk-full":
@@ -142,9 +142,15 @@ def _disk_full(facts: Facts, _: Collection[str]) -> Iterator[Finding]:
 
 def _disk_read_only(facts: Facts, _: Collection[str]) -> Iterator[Finding]:
     """The file system of the agent's state cannot be written any more, as after a fault of the card."""
+    if _is_read_only(facts):
+        where = f" of {facts.vitals.disk.path}" if facts.vitals.disk is not None else ""
+        yield Finding(f"The file system{where} is read-only: readings cannot be stored.")
+
+
+def _is_read_only(facts: Facts) -> bool:
+    """Whether the kernel says so, or whoever tried to write."""
     disk = facts.vitals.disk
-    if disk is not None and disk.read_only:
-        yield Finding(f"The file system of {disk.path} is read-only: readings cannot be stored.")
+    return (disk is not None and disk.read_only) or facts.refusal == "disk-read-only"
 
 
 def _is_full(disk: Disk) -> bool:

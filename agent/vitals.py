@@ -95,7 +95,7 @@ class Gauges:
             self._cards = tuple(_cards(self._sysfs))
             self._memory_cgroup = _memory_cgroup(self._sysfs, self._proc)
         vitals = Vitals(
-            disk=look_at_disk(self._state_dir),
+            disk=look_at_disk(self._state_dir, self._proc / "self/mountinfo"),
             power=self._power(),
             slowed=tuple(_slowed(self._sysfs)),
             heat=tuple(_heat(self._zones)),
@@ -133,16 +133,30 @@ class Gauges:
         self._commanded = parse_bits(done.stdout.decode(errors="replace").partition("=")[2]) or 0
 
 
-def look_at_disk(path: Path) -> Disk:
+def look_at_disk(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> Disk:
     """The file system that ``path`` is on.  Raises OSError."""
-    disk = os.statvfs(path)
+    disk, device = os.statvfs(path), path.stat().st_dev
     return Disk(
         path=str(path),
         total_bytes=disk.f_blocks * disk.f_frsize,
         free_bytes=disk.f_bavail * disk.f_frsize,
         free_files=disk.f_favail if disk.f_files else None,
-        read_only=bool(disk.f_flag & os.ST_RDONLY),
+        read_only=bool(disk.f_flag & os.ST_RDONLY) or _has_failed(device, _text(mounts)),
     )
+
+
+def _has_failed(device: int, mounts: str) -> bool:
+    """Whether the kernel has stopped writing to a file system after an error.
+
+    Since Linux 6.15 that is an option of its own, and statvfs(3) goes on to say that it is writable.
+    """
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in mounts.splitlines():
+        # proc(5): id, parent, major:minor, root, mount point, options, ... - type, source, options
+        mount, _, file_system = line.partition(" - ")
+        if mount.split()[2:3] == [wanted]:
+            return "emergency_ro" in file_system.split()[-1].split(",")
+    return False
 
 
 def supply_alarm(sysfs: Path) -> Path | None:

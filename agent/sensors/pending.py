@@ -2,6 +2,9 @@
 
 Owned by the sampler.  What waits here may be lost in a power cut, and nowhere else.  While the
 sink refuses (a full disk), the oldest beyond MAX_PENDING are dropped and counted.
+
+A commit says once how sure the clock was, so its readings get the wall times of that moment's
+clock: one that was taken just before the clock was set would otherwise pass for right.
 """
 
 from __future__ import annotations
@@ -9,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
+from agent.clock import Clock
 from agent.wire.errors import Busy, Refused
 from agent.wire.messages import ClockState, Reading
 
@@ -33,13 +37,11 @@ class Pending:
     """What waits for the sink.
 
     ``due`` is set when so much waits that it should not wait longer, ``changed`` when the sink
-    begins or ceases to refuse; ``dropped`` counts what found no room; ``refusal`` is why the sink
+    has refused, and when it ceases to; ``dropped`` counts what found no room; ``refusal`` is why the sink
     did not take the last commit, None when it did.
     """
 
-    def __init__(
-        self, sink: Sink, clock: Callable[[], ClockState], due: asyncio.Event, changed: asyncio.Event
-    ) -> None:
+    def __init__(self, sink: Sink, clock: Clock, due: asyncio.Event, changed: asyncio.Event) -> None:
         self.dropped = 0
         self.refusal: Refused | Busy | None = None
         self._changed = changed
@@ -62,16 +64,18 @@ class Pending:
             return
         # Taken out first: a cancelled append ends what it began, and handing the same readings
         # over again would store them twice.
-        batch = list(self._readings)
+        state = self._clock.state()
+        offset_ms = self._clock.wall_ms() - self._clock.mono_ms()
+        batch = [reading._replace(wall_ms=reading.mono_ms + offset_ms) for reading in self._readings]
         self._readings.clear()
         try:
-            await self._sink.append(batch, self._clock())
+            await self._sink.append(batch, state)
         except (Refused, Busy) as error:
             self._put_back(batch)
             if not self.refusal:
                 log.warning("readings cannot be committed", extra={"reason": str(error)})
-                self._changed.set()
             self.refusal = error
+            self._changed.set()  # no commit rings for what was read meanwhile
         else:
             if self.refusal:
                 log.info("readings are committed again", extra={"dropped": self.dropped})

@@ -76,8 +76,8 @@ class Latest:
 class Sampler:
     """All sensors of a board.
 
-    ``changed`` rings when the quality of a sensor's values changes, and when the sink begins or
-    ceases to refuse them.
+    ``changed`` rings when the quality of a sensor's values changes, and when the sink has
+    refused them, or ceases to.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Sampler:
         ]
         self._grid = Grid(clock.mono_ms)
         self._due = asyncio.Event()
-        self._pending = Pending(sink, clock.state, self._due, self.changed)
+        self._pending = Pending(sink, clock, self._due, self.changed)
         self._unasked = len(self._sensors)
         self._hurry_every_ms = 0
         self._hurry_until_ms = 0

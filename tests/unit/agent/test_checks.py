@@ -128,6 +128,7 @@ def test_what_a_check_says_fits_into_a_message(check: checks.Check) -> None:
         pytest.param(disk(5_000, 1_048_576), (), ["disk-full"], id="but at half a percent"),
         pytest.param(disk(0, read_only=True), (), ["disk-read-only"], id="one cause, one problem"),
         pytest.param(FINE._replace(refusal="disk-full"), (), ["disk-full"], id="a quota does not show"),
+        pytest.param(FINE._replace(refusal="disk-read-only"), (), ["disk-read-only"], id="writing tells"),
         pytest.param(FINE._replace(refusal="busy"), (), [], id="a lock is no full disk"),
     ],
 )

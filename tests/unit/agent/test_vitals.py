@@ -49,6 +49,18 @@ def test_the_disk_counts_what_is_free_for_us(tmp_path: Path) -> None:
     assert not disk.read_only
 
 
+@pytest.mark.parametrize(("options", "failed"), [("rw,emergency_ro", True), ("rw,errors=remount-ro", False)])
+def test_a_file_system_that_the_kernel_gave_up_is_read_only(
+    tmp_path: Path, proc: Path, gauges: Gauges, options: str, failed: bool
+) -> None:
+    """After an error ext4 says so in its options alone (seen with Linux 6.18)."""
+    device = tmp_path.stat().st_dev
+    ours = f"30 1 {os.major(device)}:{os.minor(device)} / / rw,relatime shared:1 - ext4 /dev/root {options}"
+    other = "31 1 0:4095 / /mnt rw,relatime - ext4 /dev/loop0 rw,emergency_ro"
+    put(proc, "self/mountinfo", f"{other}\n{ours}")
+    assert gauges.read().disk.read_only is failed
+
+
 def test_a_disk_that_is_gone_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         look_at_disk(tmp_path / "gone")
