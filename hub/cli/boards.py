@@ -18,7 +18,6 @@ from hub.cli.tokens import Label
 
 MEANINGS = {"fine": "green", "silent": "yellow", "attention": "red"}
 OVERVIEW = ("capacity.cpu", "capacity.memory", "capacity.disk")
-PAGE = 200
 
 
 @click.group()
@@ -33,7 +32,8 @@ def board() -> None:
 @asks_hub
 async def list_boards(hub: Hub, search: str, pairs: tuple[tuple[str, str], ...], as_json: bool) -> None:
     """List boards: state, age of what is known, and how busy they are."""
-    boards = await _all_boards(hub, search, pairs)
+    label = ",".join(f"{key}={text}" for key, text in pairs)
+    boards = await hub.pages("/boards", "boards", params={"search": search, "label": label})
     if as_json:
         return print_json({"boards": boards})
     if not boards:
@@ -41,19 +41,6 @@ async def list_boards(hub: Hub, search: str, pairs: tuple[tuple[str, str], ...],
     now_ms = time.time_ns() // 1_000_000
     rows = [_overview(row, now_ms) for row in boards]
     print_table(("name", "state", "heard", "cpu", "memory", "disk", "labels", "id"), rows)
-
-
-async def _all_boards(hub: Hub, search: str, pairs: tuple[tuple[str, str], ...]) -> list[dict[str, Any]]:
-    """Every page of the listing."""
-    params = {"search": search, "label": ",".join(f"{key}={text}" for key, text in pairs), "limit": PAGE}
-    boards: list[dict[str, Any]] = []
-    after = ""
-    while True:
-        page = await hub.call("GET", "/boards", params={**params, "after": after})
-        boards += page["boards"]
-        after = page.get("next") or ""
-        if not after:
-            return boards
 
 
 def _overview(row: dict[str, Any], now_ms: int) -> tuple[str | Text, ...]:
@@ -78,7 +65,7 @@ def _latest(row: dict[str, Any], sensor: str, unit: str) -> str:
 async def show(hub: Hub, board: str, as_json: bool) -> None:
     """Show one BOARD (its name or id): state, hardware, sensors, events."""
     row = await hub.call("GET", f"/boards/{quote(board, safe='')}")
-    sensors = (await hub.call("GET", f"/boards/{row['id']}/sensors"))["sensors"]
+    sensors = await hub.pages(f"/boards/{row['id']}/sensors", "sensors")
     if as_json:
         return print_json({**row, "sensors": sensors})
     now_ms = time.time_ns() // 1_000_000

@@ -26,6 +26,8 @@ from agent.wire.errors import Busy, ConfigError, LichenError, LinkDown, Refused
 
 CHECKOUT_LOGIN = Path(".run/cli.toml")
 MAX_ANSWER = 64 * 1024 * 1024
+PAGE = 500
+"""What is asked for at once of a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,17 @@ class Hub:
         """Call ``/api/v1<path>`` and return its JSON.  Raises LinkDown, Refused, Busy."""
         async with self._request(method, path, json=json, params=params) as response:
             return await response.json() if response.status != 204 else None
+
+    async def pages(self, path: str, key: str, *, params: Mapping[str, Any] | None = None) -> list[Any]:
+        """What a list holds under ``key``, over all its pages.  Raises as `call`."""
+        found: list[Any] = []
+        after = ""
+        while True:
+            page = await self.call("GET", path, params={**(params or {}), "limit": PAGE, "after": after})
+            found += page[key]
+            after = page.get("next") or ""
+            if not after:
+                return found
 
     async def lines(self, path: str, *, params: Mapping[str, Any], accept: str) -> AsyncIterator[str]:
         """The lines of a long answer, as they come."""

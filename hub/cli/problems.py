@@ -12,7 +12,6 @@ from hub.cli.client import Hub
 from hub.cli.output import age, print_json, print_table, when
 from hub.cli.root import asks_hub, json_option
 
-PAGE = 500
 COLOURS = {"fail": "red", "warn": "yellow", "notice": ""}
 
 
@@ -33,7 +32,8 @@ async def list_problems(hub: Hub, board: str, past: bool, as_json: bool) -> None
     lichen problem ls
     lichen problem ls pump-07 --past
     """
-    found = await _all_problems(hub, board, past)
+    params = {"board": board, "open": "false" if past else "true"}
+    found = await hub.pages("/problems", "problems", params=params)
     if as_json:
         return print_json({"problems": found})
     if not found:
@@ -44,31 +44,9 @@ async def list_problems(hub: Hub, board: str, past: bool, as_json: bool) -> None
     print_table(("board", "severity", "cleared" if past else "since", "problem", "hint"), rows)
 
 
-async def _all_problems(hub: Hub, board: str, past: bool) -> list[dict[str, Any]]:
-    """Every page of the listing."""
-    params = {"board": board, "open": "false" if past else "true", "limit": PAGE}
-    found: list[dict[str, Any]] = []
-    before: int | None = None
-    while True:
-        page = await hub.call(
-            "GET", "/problems", params=params if before is None else {**params, "before": before}
-        )
-        found += page["problems"]
-        before = page.get("next")
-        if before is None:
-            return found
-
-
 async def _names(hub: Hub) -> dict[str, str]:
     """What the boards are called, by id."""
-    names: dict[str, str] = {}
-    after = ""
-    while True:
-        page = await hub.call("GET", "/boards", params={"limit": PAGE, "after": after})
-        names |= {row["id"]: row["name"] for row in page["boards"]}
-        after = page.get("next") or ""
-        if not after:
-            return names
+    return {row["id"]: row["name"] for row in await hub.pages("/boards", "boards")}
 
 
 def _shown(row: dict[str, Any], names: dict[str, str], now_ms: int) -> tuple[str | Text, ...]:

@@ -22,7 +22,9 @@ TABLE_ROWS = 1000
 @click.argument("board")
 @click.argument("sensor", required=False, default="")
 @click.option("--since", type=Duration(), default="1h", show_default=True, help="How far to go back.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: time, sensor, value, unit.")
+@click.option(
+    "--csv", "as_csv", is_flag=True, help="Print CSV: time, sensor, value, unit, clock, quality, uncertain."
+)
 @json_option
 @asks_hub
 async def readings(hub: Hub, board: str, sensor: str, since: int, as_csv: bool, as_json: bool) -> None:
@@ -44,13 +46,20 @@ async def readings(hub: Hub, board: str, sensor: str, since: int, as_csv: bool, 
         return print_json(await hub.call("GET", path, params=params))
     answer = await hub.call("GET", path, params={**params, "limit": TABLE_ROWS})
     rows = [
-        (when(row["at_ms"]), row["sensor"], value(row["value"], row["unit"])) for row in answer["readings"]
+        (when(row["at_ms"]), row["sensor"], value(row["value"], row["unit"]), _doubt(row))
+        for row in answer["readings"]
     ]
     if not rows:
         click.echo(f"No readings in the last {since} s. Go further back with --since 7d", err=True)
-    print_table(("time", "sensor", "value"), rows)
+    print_table(("time", "sensor", "value", ""), rows)
     if answer["more"]:
         click.echo(f"The first {TABLE_ROWS} are shown; --csv and --json print them all.", err=True)
+
+
+def _doubt(row: dict[str, Any]) -> str:
+    """How far a reading can be relied on, in words; nothing when it is good."""
+    quality = "" if row["quality"] == "good" else row["quality"]
+    return ", ".join(filter(None, (quality, "time uncertain" if row["uncertain"] else "")))
 
 
 @click.command()
@@ -77,7 +86,7 @@ async def watch(hub: Hub, board: str, as_json: bool) -> None:
 async def _describe(hub: Hub, id: str) -> tuple[str, dict[str, str]]:
     """A board's name, and the unit of each of its sensors."""
     row = await hub.call("GET", f"/boards/{id}")
-    sensors = (await hub.call("GET", f"/boards/{id}/sensors"))["sensors"]
+    sensors = await hub.pages(f"/boards/{id}/sensors", "sensors")
     return row["name"], {sensor["name"]: sensor["unit"] for sensor in sensors}
 
 

@@ -107,16 +107,16 @@ async def new(
 @asks_hub
 async def list_tokens(hub: Hub, as_json: bool) -> None:
     """List the tokens that exist; their secrets are not kept."""
-    answer = await hub.call("GET", "/tokens")
+    tokens = await hub.pages("/tokens", "tokens")
     if as_json:
-        return print_json(answer)
-    if not answer["tokens"]:
+        return print_json({"tokens": tokens})
+    if not tokens:
         return click.echo("No tokens. Make one with: lichen token new --name pump-07")
     now_ms = time.time_ns() // 1_000_000
     rows = [
         (str(row["id"]), row["state"], f"{row['used']} of {row['uses']}", when(row["expires_ms"]),
          age(row["created_ms"], now_ms) + " ago", row["name"], labels(row["labels"]))
-        for row in answer["tokens"]
+        for row in tokens
     ]  # fmt: skip
     print_table(("id", "state", "used", "expires", "made", "name", "labels"), rows)
 

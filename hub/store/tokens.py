@@ -74,12 +74,18 @@ async def new_token(
     return result.scalar_one(), secret
 
 
-async def list_tokens(tx: Tx, *, limit: int = 200) -> list[Token]:
-    """The newest tokens first, each with the ids of the boards that used it."""
-    rows = (await tx.execute(_select_tokens().order_by(join_tokens.c.id.desc()).limit(limit))).all()
+async def list_tokens(tx: Tx, *, limit: int = 200, before: int | None = None) -> list[Token]:
+    """The newest tokens first, each with the ids of the boards that used it.
+
+    ``before`` is the id of the last one on the page before.
+    """
+    asked = _select_tokens().order_by(join_tokens.c.id.desc()).limit(limit)
+    if before is not None:
+        asked = asked.where(join_tokens.c.id < before)
+    rows = (await tx.execute(asked)).all()
     used: dict[int, list[str]] = {row.id: [] for row in rows}
-    asked = select(join_uses).where(join_uses.c.token.in_(used)).order_by(join_uses.c.at_ms)
-    for use in await tx.execute(asked):
+    uses = select(join_uses).where(join_uses.c.token.in_(used)).order_by(join_uses.c.at_ms)
+    for use in await tx.execute(uses):
         used[use.token].append(use.board)
     return [_token(row, used[row.id]) for row in rows]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import gzip
+import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -219,15 +221,18 @@ async def test_raw_readings_come_as_csv_of_any_length(hub: WebHub, api: Api) -> 
     await hub.add_board("pump")
     start = hub.now_ms - 3_600_000
     times = [start + at * 1000 for at in range(2500)]
-    await hub.store_history("pump", [[Reading("capacity.cpu", at / 8, at, at)] for at in times])
+    await hub.store_history(
+        "pump", [[Reading("capacity.cpu", index / 8, index * 1000, at)] for index, at in enumerate(times)]
+    )
     text = await api.call(
         "GET", f"/boards/pump/readings/raw?since_ms={start + 1000}", headers={"Accept": "text/csv"}
     )
     lines = text.split("\r\n")
-    assert lines[0] == "time,sensor,value,unit,clock"
+    assert lines[0] == "time,sensor,value,unit,clock,quality,uncertain"
     assert len(lines) == 1 + 2499 + 1
-    time, sensor, value, unit, clock = lines[1].split(",")
-    assert (sensor, value, unit, clock) == ("capacity.cpu", str(times[1] / 8), "%", "synced")
+    time, sensor, value, unit, *rest = lines[1].split(",")
+    assert (sensor, value, unit) == ("capacity.cpu", str(1 / 8), "%")
+    assert rest == ["synced", "good", "0"]
     assert time.endswith("Z")
 
 
@@ -263,6 +268,111 @@ async def test_several_sensors_share_a_range_and_have_at_most_n_points(hub: WebH
         assert 0 < len(series["points"]) <= 40
         assert {point[2] for point in series["points"]} == {value}
         assert sum(point[4] for point in series["points"]) == 300
+
+
+async def test_how_far_a_reading_can_be_relied_on_is_said(hub: WebHub, api: Api) -> None:
+    await hub.add_board("pump")
+    now = hub.now_ms
+    readings = [
+        Reading("capacity.cpu", 1.0, 0, now),
+        Reading("capacity.cpu", 2.0, 10, now + 10, stale=True),
+        Reading("capacity.cpu", None, 20, now + 20),
+    ]
+    await hub.store_history("pump", [readings])
+    await hub.store_history("pump", [[Reading("capacity.cpu", 4.0, 30, now + 30)]], clock="unsynced")
+    raw = (await api.call("GET", "/boards/pump/readings/raw"))["readings"]
+    assert [(row["quality"], row["uncertain"]) for row in raw] == [
+        ("good", False),
+        ("stale", False),
+        ("failed", False),
+        ("good", True),
+    ]
+    series = (await api.call("GET", f"/boards/pump/readings?sensor=capacity.cpu&to_ms={now + 100}"))["series"]
+    assert [(point[2], point[5]) for point in series[0]["points"]] == [(1.0, 0), (2.0, 0), (4.0, 1)]
+    text = await api.call("GET", "/boards/pump/readings/raw", headers={"Accept": "text/csv"})
+    assert [line.split(",")[4:] for line in text.split("\r\n")[1:-1]] == [
+        ["synced", "good", "0"],
+        ["synced", "stale", "0"],
+        ["synced", "failed", "0"],
+        ["unsynced", "good", "1"],
+    ]
+
+
+# --- pages, tags and tables ------------------------------------------------------------------------
+
+
+async def test_lists_come_in_pages_that_name_the_next(
+    hub: WebHub, api: Api, http: aiohttp.ClientSession
+) -> None:
+    for name in ("a", "b", "c&d", "e"):
+        await hub.add_board(name)
+        await api.call("POST", "/tokens", status=201, json={"name": name})
+    seen: dict[str, list[list[str]]] = {}
+    for path, key, label in [
+        ("/boards", "boards", "name"),
+        ("/boards/a/sensors", "sensors", "name"),
+        ("/events", "events", "id"),
+        ("/tokens", "tokens", "name"),
+    ]:
+        url = f"/api/v1{path}?limit=3"
+        while url:
+            async with http.get(f"{hub.url}{url}") as response:
+                page = await response.json()
+                seen.setdefault(path, []).append([row[label] for row in page[key]])
+                following = response.links.get("next")
+                assert (following is None) == ("next" not in page)
+                url = following["url"].path_qs if following else ""
+        whole = (await api.call("GET", f"{path}?limit=1000"))[key]
+        assert [each for some in seen[path] for each in some] == [row[label] for row in whole]
+    assert seen["/boards"] == [["a", "b", "c&d"], ["e"]]
+    assert seen["/tokens"] == [["e", "c&d", "b"], ["a"]]
+    assert len(seen["/boards/a/sensors"]) > 1
+    assert "after" in await api.refuses("GET", "/events?after=x", 422, "invalid")
+
+
+async def test_what_has_not_changed_is_not_sent_again(
+    hub: WebHub, api: Api, http: aiohttp.ClientSession
+) -> None:
+    await hub.add_board("pump")
+    url = f"{hub.url}/api/v1/boards/pump/sensors"
+    async with http.get(url) as response:
+        etag = response.headers["ETag"]
+        assert etag.startswith('W/"')
+    for known in (etag, f'"other", {etag}', etag.removeprefix("W/"), "*"):
+        async with http.get(url, headers={"If-None-Match": known}) as response:
+            assert (response.status, await response.read()) == (304, b"")
+            assert response.headers["ETag"] == etag
+    await api.call("GET", "/boards/pump/sensors", status=304, headers={"If-None-Match": etag})
+    async with http.get(url, headers={"If-None-Match": etag, "Accept": "text/csv"}) as response:
+        assert response.status == 200
+    await hub.report("pump", {"capacity.cpu": 1.0})
+    async with http.get(url, headers={"If-None-Match": etag}) as response:
+        assert response.status == 200
+        assert response.headers["ETag"] != etag
+
+
+async def test_lists_and_series_come_as_csv_too(hub: WebHub, api: Api) -> None:
+    await hub.add_board("=pump,1", labels={"site": "north"})
+    await hub.add_board("roof")
+    board = hub.id("=pump,1")
+    await hub.report("=pump,1", {"capacity.cpu": 41.5, "board.temperature": None})
+
+    async def rows(path: str) -> list[dict[str, str]]:
+        text = await api.call("GET", path, headers={"Accept": "text/csv"})
+        return list(csv.DictReader(io.StringIO(text)))
+
+    boards = await rows("/boards")
+    assert [(row["name"], row["labels"]) for row in boards] == [("'=pump,1", "site=north"), ("roof", "")]
+    assert boards[0]["heard"].endswith("Z")
+    assert len(await rows("/boards?limit=1")) == 1
+    assert {row["kind"] for row in await rows("/events")} == {"joined"}
+    sensors = {row["sensor"]: row["value"] for row in await rows(f"/boards/{board}/sensors")}
+    assert (sensors["capacity.cpu"], sensors["board.temperature"]) == ("41.5", "")
+    [point] = await rows(f"/boards/{board}/readings?sensor=capacity.cpu&to_ms={hub.now_ms + 1000}")
+    assert (point["sensor"], point["unit"], point["mean"], point["uncertain"]) == (
+        "capacity.cpu", "%", "41.5", "0",
+    )  # fmt: skip
+    assert await rows("/problems") == []
 
 
 # --- who may -----------------------------------------------------------------------------------

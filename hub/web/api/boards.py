@@ -10,7 +10,10 @@ from agent.wire.errors import Refused
 from hub.store import boards as store
 from hub.store import events
 from hub.store.database import Tx
+from hub.web.api import table
+from hub.web.api.paging import SAYS, After
 from hub.web.api.route import Call
+from hub.web.api.table import Table
 from hub.web.board import Board, Summary, about_of, board_of, known_of, measured_ms, summary_of
 
 
@@ -23,10 +26,13 @@ class BoardQuery:
     )
     label: tuple[str, ...] = field(
         default=(),
-        metadata={"says": "key=value that a board must have; several at once, or with commas between"},
+        metadata={
+            "says": "key=value that a board must have; several at once, or with commas between",
+            "example": ["site=north"],
+        },
     )
     limit: Annotated[int, Range(1, 1000)] = field(default=200, metadata={"says": "Most boards in one answer"})
-    after: str = field(default="", metadata={"says": "The `next` of the page before"})
+    after: After = field(default="", metadata=SAYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +66,21 @@ class SensorNow:
 
 
 @dataclass(frozen=True, slots=True)
+class SensorQuery:
+    """Which sensors of a board to list."""
+
+    limit: Annotated[int, Range(1, 1000)] = field(
+        default=1000, metadata={"says": "Most sensors in one answer"}
+    )
+    after: After = field(default="", metadata=SAYS)
+
+
+@dataclass(frozen=True, slots=True)
 class SensorList:
-    """The sensors of a board by name."""
+    """The sensors of a board by name; ``next`` asks for those after them and is missing on the last page."""
 
     sensors: tuple[SensorNow, ...]
+    next: str | None = None
 
 
 async def list_boards(call: Call, query: BoardQuery) -> BoardPage:
@@ -78,6 +95,47 @@ async def list_boards(call: Call, query: BoardQuery) -> BoardPage:
     return BoardPage(
         boards=tuple(summary_of(row, call.parts.latest, now_ms) for row in page),
         next=page[-1].name if len(rows) > len(page) else None,
+    )
+
+
+def table_of(page: BoardPage) -> Table:
+    """Boards as CSV."""
+    return Table(
+        ("id", "name", "state", "sentence", "presence", "heard", "joined", "version", "model", "labels"),
+        (
+            (
+                row.id,
+                table.text(row.name),
+                row.state,
+                table.text(row.sentence),
+                row.presence,
+                table.time(row.heard_ms),
+                table.time(row.joined_ms),
+                table.text(row.version),
+                table.text(row.model),
+                table.labels(row.labels),
+            )
+            for row in page.boards
+        ),
+    )
+
+
+def sensor_table_of(page: SensorList) -> Table:
+    """Sensors as CSV."""
+    return Table(
+        ("sensor", "kind", "unit", "quantity", "value", "time", "error"),
+        (
+            (
+                each.name,
+                table.text(each.kind),
+                table.text(each.unit),
+                table.text(each.quantity),
+                each.value,
+                table.time(each.at_ms),
+                table.text(each.error),
+            )
+            for each in page.sensors
+        ),
     )
 
 
@@ -134,12 +192,14 @@ async def relabel(
         await events.add_event(tx, at_ms=now_ms, kind="labelled", text=text, board=row.id, actor=admin)
 
 
-async def list_sensors(call: Call, board: str) -> SensorList:
+async def list_sensors(call: Call, board: str, query: SensorQuery) -> SensorList:
     """List the sensors of a board with their newest values."""
     async with call.parts.store.read() as tx:
         row = await store.get_board(tx, board)
-        rows = await store.list_sensors(tx, row.id)
-    return SensorList(tuple(sensors_of(call, row, rows)))
+        rows = [each for each in await store.list_sensors(tx, row.id) if each.name > query.after]
+    page = rows[: query.limit]
+    following = page[-1].name if len(rows) > len(page) else None
+    return SensorList(tuple(sensors_of(call, row, page)), following)
 
 
 def sensors_of(call: Call, row: store.BoardRow, rows: list[store.SensorRow]) -> list[SensorNow]:

@@ -8,7 +8,10 @@ from typing import Annotated
 from agent.wire.decode import Range
 from hub.store import boards
 from hub.store import events as store
+from hub.web.api import table
+from hub.web.api.paging import SAYS, After, id_after
 from hub.web.api.route import Call
+from hub.web.api.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +19,7 @@ class EventQuery:
     """Which events."""
 
     limit: Annotated[int, Range(1, 1000)] = field(default=50, metadata={"says": "Most events in one answer"})
-    before: Annotated[int, Range(0, 2**53)] | None = field(
-        default=None, metadata={"says": "The `next` of the page before"}
-    )
+    after: After = field(default="", metadata=SAYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,18 @@ class EventPage:
     """The newest events first; ``next`` asks for older ones and is missing on the last page."""
 
     events: tuple[Event, ...]
-    next: int | None = None
+    next: str | None = None
+
+
+def table_of(page: EventPage) -> Table:
+    """Events as CSV."""
+    return Table(
+        ("time", "board", "actor", "kind", "text"),
+        (
+            (table.time(each.at_ms), each.board, table.text(each.actor), each.kind, table.text(each.text))
+            for each in page.events
+        ),
+    )
 
 
 async def list_events(call: Call, query: EventQuery) -> EventPage:
@@ -54,8 +66,9 @@ async def list_board_events(call: Call, board: str, query: EventQuery) -> EventP
 
 
 async def _page(call: Call, board: str | None, query: EventQuery) -> EventPage:
+    before = id_after(query.after)
     async with call.parts.store.read() as tx:
-        rows = await store.list_events(tx, board=board, limit=query.limit + 1, before=query.before)
+        rows = await store.list_events(tx, board=board, limit=query.limit + 1, before=before)
     page = rows[: query.limit]
     found = tuple(Event(row.id, row.at_ms, row.board, row.actor, row.kind, row.text) for row in page)
-    return EventPage(found, page[-1].id if len(rows) > len(page) else None)
+    return EventPage(found, str(page[-1].id) if len(rows) > len(page) else None)

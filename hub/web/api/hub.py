@@ -8,6 +8,7 @@ from typing import Annotated
 from aiohttp import web
 
 from agent.wire.decode import Length, Range
+from hub.fleet.retention import Storage
 from hub.store import boards
 from hub.web import live
 from hub.web.api.route import Call, json_response
@@ -20,13 +21,15 @@ MOST_BOARDS = 500
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """This hub: its ``id`` follows from its root key; ``boards`` counts them by state."""
+    """This hub: its ``id`` follows from its root key; ``boards`` counts them by state,
+    ``storage`` says how much room readings take."""
 
     name: str
     id: str
     version: str
     now_ms: int
     boards: Counts
+    storage: Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ async def show_hub(call: Call) -> Hub:
     """Say which hub this is."""
     counts = (await call.request.config_dict[CENSUS].count()).counts
     parts = call.parts
-    return Hub(parts.name, parts.id, parts.version, parts.now_ms(), counts)
+    return Hub(parts.name, parts.id, parts.version, parts.now_ms(), counts, parts.storage())
 
 
 async def show_document(call: Call) -> web.Response:

@@ -13,7 +13,10 @@ from agent.wire.decode import Range
 from hub.store import boards
 from hub.store import problems as store
 from hub.store.problems import ProblemRow, Severity
+from hub.web.api import table
+from hub.web.api.paging import SAYS, After, id_after
 from hub.web.api.route import Call
+from hub.web.api.table import Table
 from hub.web.parts import Parts
 
 
@@ -50,9 +53,7 @@ class BoardProblemQuery:
     limit: Annotated[int, Range(1, 1000)] = field(
         default=200, metadata={"says": "Most problems in one answer"}
     )
-    before: Annotated[int, Range(0, 2**53)] | None = field(
-        default=None, metadata={"says": "The `next` of the page before"}
-    )
+    after: After = field(default="", metadata=SAYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,28 @@ class ProblemPage:
     """The newest problems first; ``next`` asks for older ones and is missing on the last page."""
 
     problems: tuple[KnownProblem, ...]
-    next: int | None = None
+    next: str | None = None
+
+
+def table_of(page: ProblemPage) -> Table:
+    """Problems as CSV."""
+    return Table(
+        ("since", "cleared", "board", "source", "severity", "code", "sentence", "hint", "count"),
+        (
+            (
+                table.time(each.since_ms),
+                table.time(each.cleared_ms),
+                each.board,
+                each.source,
+                each.severity,
+                each.code,
+                table.text(each.sentence),
+                table.text(each.hint),
+                each.count,
+            )
+            for each in page.problems
+        ),
+    )
 
 
 OPEN = {"true": True, "false": False, "all": None}
@@ -93,7 +115,7 @@ async def _page(call: Call, board: str | None, query: BoardProblemQuery) -> Prob
         open=OPEN[query.open],
         severity=query.severity,
         limit=query.limit + 1,
-        before=query.before,
+        before=id_after(query.after),
     )
     unsaved = [row for row in rows if not row.id]
     stored = rows[len(unsaved) :]
@@ -101,7 +123,7 @@ async def _page(call: Call, board: str | None, query: BoardProblemQuery) -> Prob
     found = tuple(
         KnownProblem(*(getattr(row, name) for name in KnownProblem.__slots__)) for row in unsaved + page
     )
-    return ProblemPage(found, page[-1].id if len(stored) > len(page) else None)
+    return ProblemPage(found, str(page[-1].id) if len(stored) > len(page) else None)
 
 
 async def find_problems(

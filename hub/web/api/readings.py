@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from aiohttp import web
 
-from agent.wire import words
 from agent.wire.decode import Length, Range
 from agent.wire.errors import Refused
+from agent.wire.messages import ClockState, Quality
 from hub.store import boards, ranges, readings
 from hub.store.gaps import list_gaps
 from hub.store.readings import RawReading
+from hub.web.api import table
 from hub.web.api.route import Call
+from hub.web.api.table import Cell, Table
 
 HOUR_MS = 3_600_000
 MOST_SENSORS = 16
@@ -25,7 +25,7 @@ MOST_RAW = 100_000
 ROWS_AT_ONCE = 1000
 
 Time = Annotated[int, Range(0, 2**53)]
-Point = tuple[int, float, float, float, int]
+Point = tuple[int, float, float, float, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class SeriesQuery:
     """Which points: from ``from_ms`` up to, but without, ``to_ms``."""
 
     sensor: Annotated[tuple[str, ...], Length(1, MOST_SENSORS)] = field(
-        metadata={"says": f"A sensor; repeat it for up to {MOST_SENSORS}"}
+        metadata={"says": f"A sensor; repeat it for up to {MOST_SENSORS}", "example": ["capacity.cpu"]}
     )
     from_ms: Time | None = field(default=None, metadata={"says": "Default: an hour before `to_ms`"})
     to_ms: Time | None = field(default=None, metadata={"says": "Default: now"})
@@ -42,7 +42,8 @@ class SeriesQuery:
 
 @dataclass(frozen=True, slots=True)
 class SeriesOfSensor:
-    """The points of one sensor: time, least, mean, most, and how many readings each stands for.
+    """The points of one sensor: time, least, mean, most, how many readings each stands for, and of
+    how many of those the time is uncertain, because no clock that was right tells it.
 
     ``step_ms`` is the width of a point, 0 when each is one reading; ``every_ms`` is how far
     apart readings are to be expected.
@@ -91,13 +92,20 @@ class RawQuery:
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """One reading; ``value`` is null when the sensor could not tell, ``clock`` was the board's."""
+    """One reading; ``value`` is null when the sensor could not tell.
+
+    ``quality``: "good", "stale" (the sensor answered with an old value) or "failed".  ``at_ms`` is
+    ``uncertain`` when it is what the board's clock said, which nobody knows to have been right;
+    ``clock`` is how the board judged it.
+    """
 
     at_ms: int
     sensor: str
     value: float | None
     unit: str
-    clock: str
+    quality: Quality
+    clock: ClockState
+    uncertain: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +143,7 @@ async def read_series(call: Call, board: str, query: SeriesQuery) -> SeriesAnswe
                 source=series.source,
                 step_ms=series.step_ms,
                 every_ms=max(known[name].interval_ms, every_ms),
-                points=tuple((p.at_ms, p.min, p.mean, p.max, p.count) for p in series.points),
+                points=tuple((p.at_ms, p.min, p.mean, p.max, p.count, p.uncertain) for p in series.points),
             )
             for name, series in found.items()
         ),
@@ -143,10 +151,23 @@ async def read_series(call: Call, board: str, query: SeriesQuery) -> SeriesAnswe
     )
 
 
+def table_of(answer: SeriesAnswer) -> Table:
+    """The points of all sensors as CSV."""
+    return Table(
+        ("time", "sensor", "unit", "min", "mean", "max", "count", "uncertain"),
+        (
+            (table.time(at_ms), each.sensor, table.text(each.unit), low, mean, high, count, uncertain)
+            for each in answer.series
+            for at_ms, low, mean, high, count, uncertain in each.points
+        ),
+    )
+
+
 async def read_raw(call: Call, board: str, query: RawQuery) -> RawAnswer | web.StreamResponse:
     """Read every single reading of a range, as JSON or, with `Accept: text/csv`, as CSV.
 
-    CSV has the columns time (RFC 3339, UTC), sensor, value, unit and clock.
+    CSV has the columns time (RFC 3339, UTC), sensor, value, unit, clock, quality, and uncertain,
+    which is 1 when nobody knows that the time is right.
     """
     store = call.parts.store
     async with store.read() as tx:
@@ -154,7 +175,7 @@ async def read_raw(call: Call, board: str, query: RawQuery) -> RawAnswer | web.S
         units = {sensor.name: sensor.unit for sensor in await boards.list_sensors(tx, row.id)}
     if query.sensor and query.sensor not in units:
         raise readings.no_sensor(row.name, query.sensor, units)
-    as_csv = "text/csv" in call.request.headers.get("Accept", "")
+    as_csv = table.is_wanted(call.request)
     found = readings.iter_raw(
         store,
         row.id,
@@ -166,7 +187,15 @@ async def read_raw(call: Call, board: str, query: RawQuery) -> RawAnswer | web.S
     if as_csv:
         return await _answer_csv(call.request, row.name, found, units)
     rows = [
-        RawRow(each.wall_ms, each.sensor, each.value, units.get(each.sensor, ""), each.clock)
+        RawRow(
+            at_ms=each.wall_ms,
+            sensor=each.sensor,
+            value=each.value,
+            unit=units.get(each.sensor, ""),
+            quality=each.quality,
+            clock=each.clock,
+            uncertain=each.uncertain,
+        )
         async for each in found
     ]
     return RawAnswer(row.id, tuple(rows[: query.limit]), len(rows) > query.limit)
@@ -180,23 +209,17 @@ async def _answer_csv(
         letter if letter.isascii() and (letter.isalnum() or letter in "-_.") else "_" for letter in name
     )
     response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="{safe}.csv"'})
-    response.content_type, response.charset = "text/csv", "utf-8"
+    response.content_type, response.charset = table.MEDIA, "utf-8"
     response.enable_compression()
     await response.prepare(request)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")  # RFC 4180
-    writer.writerow(("time", "sensor", "value", "unit", "clock"))
-    rows = 0
+    rows: list[tuple[Cell, ...]] = [("time", "sensor", "value", "unit", "clock", "quality", "uncertain")]
     async for each in found:
-        value = "" if each.value is None else repr(each.value)
-        writer.writerow(
-            (words.exact(each.wall_ms), each.sensor, value, units.get(each.sensor, ""), each.clock)
-        )
-        rows += 1
-        if rows % ROWS_AT_ONCE == 0:
-            await response.write(text.getvalue().encode())
-            text.seek(0)
-            text.truncate()
-    await response.write(text.getvalue().encode())
+        unit = table.text(units.get(each.sensor, ""))
+        at = table.time(each.wall_ms)
+        rows.append((at, each.sensor, each.value, unit, each.clock, each.quality, int(each.uncertain)))
+        if len(rows) == ROWS_AT_ONCE:
+            await response.write(table.lines(rows))
+            rows.clear()
+    await response.write(table.lines(rows))
     await response.write_eof()
     return response

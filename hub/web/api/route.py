@@ -16,13 +16,17 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
+from hashlib import blake2b
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from aiohttp import web
+from aiohttp import ETag, web
 
 from agent.wire.decode import decode, dumps, loads
 from agent.wire.errors import ConfigError, Refused
 from hub.access.login import Principal
+from hub.web.api import table
+from hub.web.api.paging import link_of
+from hub.web.api.table import Table
 from hub.web.parts import Parts
 
 ROOT = "/api/v1"
@@ -49,7 +53,8 @@ class Route:
     """An operation under `ROOT`.
 
     ``media`` names further content types beside (or, when the function returns a response
-    itself, instead of) JSON; ``public`` needs no login.
+    itself, instead of) JSON; ``table`` makes the answer CSV for who asks for that; ``public`` needs
+    no login.  A GET that answers with JSON or a table has an ETag (RFC 9110, section 8.8.3).
     """
 
     method: Literal["GET", "POST", "PATCH", "DELETE"]
@@ -58,6 +63,7 @@ class Route:
     status: int = 200
     public: bool = False
     media: tuple[str, ...] = ()
+    table: Callable[[Any], Table] | None = None
     hints: Mapping[str, Any] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -81,6 +87,16 @@ class Route:
     def body(self) -> Any:
         """The dataclass of the body, or None."""
         return self.hints.get("body")
+
+    @property
+    def is_paged(self) -> bool:
+        """Whether it answers with a page of a list."""
+        return self.answer is not None and "next" in get_type_hints(self.answer)
+
+    @property
+    def is_tagged(self) -> bool:
+        """Whether answers have an ETag."""
+        return self.method == "GET" and self.answer is not None
 
     @property
     def answer(self) -> Any:
@@ -115,7 +131,18 @@ class Route:
             return answer
         if answer is None:
             return web.Response(status=204)
-        return json_response(answer, self.status)
+        response = self._encoded(answer, call.request)
+        if link := link_of(call.request, answer):
+            response.headers["Link"] = link
+        return tagged(response, call.request) if self.is_tagged else response
+
+    def _encoded(self, answer: object, request: web.Request) -> web.Response:
+        if self.table is None or not table.is_wanted(request):
+            return json_response(answer, self.status)
+        body = table.encode(self.table(answer))
+        response = web.Response(body=body, content_type=table.MEDIA, charset="utf-8")
+        response.enable_compression()
+        return response
 
 
 def _is_response(annotation: Any) -> bool:
@@ -126,6 +153,19 @@ def json_response(answer: object, status: int = 200) -> web.Response:
     """An answer as JSON, compressed when that pays."""
     response = web.Response(body=dumps(answer), status=status, content_type="application/json")
     response.enable_compression()
+    return response
+
+
+def tagged(response: web.Response, request: web.Request) -> web.Response:
+    """The answer under a weak ETag, which ignores how it is compressed; 304 when the caller has it."""
+    assert isinstance(response.body, bytes), "only what is whole has a tag"
+    etag = ETag(blake2b(response.body, digest_size=12).hexdigest(), is_weak=True)
+    known = request.if_none_match or ()
+    if any(each.value in (etag.value, "*") for each in known):
+        link = {"Link": response.headers["Link"]} if "Link" in response.headers else {}
+        response = web.Response(status=304, headers=link)
+    response.etag = etag
+    response.headers["Vary"] = "Accept"
     return response
 
 

@@ -12,6 +12,7 @@ from hub.fleet.replacement import refuse_replaced
 from hub.store import boards, events
 from hub.store import tokens as store
 from hub.store.database import Tx
+from hub.web.api.paging import SAYS, After, id_after
 from hub.web.api.route import Call
 
 DAY_S = 86_400
@@ -64,17 +65,28 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenQuery:
+    """Which join tokens to list."""
+
+    limit: Annotated[int, Range(1, 1000)] = field(default=200, metadata={"says": "Most tokens in one answer"})
+    after: After = field(default="", metadata=SAYS)
+
+
+@dataclass(frozen=True, slots=True)
 class TokenList:
-    """The newest tokens first."""
+    """The newest tokens first; ``next`` asks for older ones and is missing on the last page."""
 
     tokens: tuple[Token, ...]
+    next: str | None = None
 
 
-async def list_tokens(call: Call) -> TokenList:
+async def list_tokens(call: Call, query: TokenQuery) -> TokenList:
     """List join tokens."""
+    before = id_after(query.after)
     async with call.parts.store.read() as tx:
-        rows = await store.list_tokens(tx)
+        rows = await store.list_tokens(tx, limit=query.limit + 1, before=before)
     now_ms = call.parts.now_ms()
+    page = rows[: query.limit]
     return TokenList(
         tuple(
             Token(
@@ -89,8 +101,9 @@ async def list_tokens(call: Call) -> TokenList:
                 expires_ms=row.expires_ms,
                 replaces=row.replaces,
             )
-            for row in rows
-        )
+            for row in page
+        ),
+        str(page[-1].id) if len(rows) > len(page) else None,
     )
 
 
