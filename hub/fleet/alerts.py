@@ -13,7 +13,7 @@ board, or decides what is stored.
 | readings-gap | a board | a day has passed |
 | identity-twice | a board | an hour without a sign of the other machine |
 | hub-disk-low, hub-disk-full | the hub | there is room again |
-| hub-store-busy | the hub | it commits again |
+| hub-store-failing | the hub | it commits again |
 | hub-behind | the hub | a minute without dropping anything |
 | broker-down | the hub | its broker answers |
 
@@ -137,7 +137,7 @@ class Alerts:
 
     def failed(self, error: LichenError) -> None:
         """Something could not be written to the store."""
-        code = "hub-disk-full" if error.code == "disk-full" else "hub-store-busy"
+        code = "hub-disk-full" if error.code == "disk-full" else "hub-store-failing"
         sentence = f"The hub cannot write to its database: {error}"
         hint = error.hint or "boards keep what they measure, and send it when it goes on"
         self._raise(None, code, sentence, hint, "fail", times=0)
@@ -348,7 +348,7 @@ class Alerts:
         self._bell.set()
 
     def _written(self) -> None:
-        for code in ("hub-disk-full", "hub-store-busy"):
+        for code in ("hub-disk-full", "hub-store-failing"):
             self._clear(None, code)
 
     def _look_by(self, at_s: float) -> None:

@@ -241,6 +241,12 @@ def _explain(path: Path, reason: str) -> LichenError | None:
             code="disk-full",
             hint="make room, then it goes on by itself",
         )
+    if "disk I/O error" in reason:
+        return Refused(
+            f"{path}: the disk fails, or has no room left",
+            code="disk-failing",
+            hint="the kernel's log says more; then it goes on by itself",
+        )
     if "database is locked" in reason:
         return Busy(f"{path}: another process has been writing for {BUSY_TIMEOUT_S} s")
     if "not a database" in reason or "malformed" in reason:
