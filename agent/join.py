@@ -24,113 +24,117 @@ import hashlib
 import hmac
 import logging
 import ssl
-import tempfile
 import tomllib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from agent.base.broker import backoff_s
-from agent.identity import Identity, Membership, openssl, read_document, trusting
+from agent.clock import Clock
+from agent.https import MAX_ANSWER, connection, deadline_s, exchange
+from agent.identity import Identity, Membership, read_document, trusting
 from agent.wire import note
 from agent.wire.decode import decode, decode_json
 from agent.wire.errors import ConfigError, Corrupt, LichenError, LinkDown, Refused
 from agent.wire.joining import JoinAnswer, JoinFile, JoinProof, JoinRequest
-from agent.wire.messages import ClockState, compose
+from agent.wire.messages import compose
 from agent.wire.plain import dumps, loads
 
 log = logging.getLogger(__name__)
 
 MAX_JOIN_FILE = 64 * 1024
-MAX_ANSWER = 256 * 1024
-TIMEOUT_S = 15
 HINT = "write it again as `lichen token new` printed it: hub_url, hub_key, ca_sha256 and token"
 
 
-async def follow(
-    identity: Identity,
-    path: Path,
-    clock: Callable[[], ClockState],
-    *,
-    low_s: float = 1.0,
-    high_s: float = 300.0,
-) -> Membership:
-    """Do what the join file at ``path`` says, once.
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What a hub has answered, verified; nothing of it is kept before `keep`."""
 
-    A board that has joined already joins again if the token is a new one (the hub has moved, or
-    it is another hub); if that fails it stays what it is, since a bad file on a boot partition must
-    not take a working board off the net.  Raises what `join` raises for a board that has not.
-    """
-    known = _membership(identity)
-    if known is None:
-        return await join(identity, path, clock, low_s=low_s, high_s=high_s)
-    try:
-        file = read_join_file(path)
-        if token_hash(file.token) != known.token_sha256:
-            known = await asyncio.to_thread(attempt, identity, file, clock())
-            log.info("board joined again", extra={"board": known.board, "hub": file.hub_url})
-    except LichenError as error:
-        log.error("join file not followed", extra={"path": str(path), "error": str(error)})
-    else:
-        remove(path)
-    return known
+    identity: Identity
+    membership: Membership
+    hub_key: note.Verifier
+    answer: JoinAnswer
+    path: Path
 
-
-def _membership(identity: Identity) -> Membership | None:
-    """What the board joined as, if all of that is there: a cut in joining again may have mixed it."""
-    try:
-        identity.document()
-        return identity.membership()
-    except LichenError:
-        return None
+    def keep(self, clock: Clock) -> Membership:
+        """Be a board of that hub from now on; its join file has done its work."""
+        answer = self.answer
+        self.identity.accept(
+            self.membership, self.hub_key, answer.hub_note, answer.certificate_pem, clock.known_ms()
+        )
+        log.info("board joined", extra={"board": answer.board, "board_name": answer.name})
+        remove(self.path)
+        return self.membership
 
 
 async def join(
-    identity: Identity,
-    path: Path,
-    clock: Callable[[], ClockState],
-    *,
-    low_s: float = 1.0,
-    high_s: float = 300.0,
+    identity: Identity, path: Path, clock: Clock, *, low_s: float = 1.0, high_s: float = 300.0
 ) -> Membership:
     """Join with the file at ``path``, trying again for as long as the hub cannot be reached.
 
     Raises ConfigError for the file, Refused with the hub's own sentence, Corrupt when the other
     side is not the hub that the file names.
     """
+    admission = await _apply(identity, path, clock, low_s, high_s)
+    return await asyncio.to_thread(admission.keep, clock)
+
+
+async def join_again(
+    identity: Identity, path: Path, clock: Clock, *, low_s: float = 1.0, high_s: float = 300.0
+) -> Admission | None:
+    """Try what a join file says while the board goes on as what it is; see `is_new`.
+
+    None, and the board stays what it is, if that fails: a bad file on a boot partition must not
+    take a working board off the net.
+    """
+    try:
+        return await _apply(identity, path, clock, low_s, high_s)
+    except LichenError as error:
+        log.error("join file not followed", extra={"path": str(path), "error": str(error)})
+        return None
+
+
+def is_new(membership: Membership, path: Path) -> bool:
+    """Whether a join file brings a token that this board has not joined with.
+
+    It may then be for another hub, or this one has moved.  One that is spent is removed.
+    """
+    try:
+        spent = token_hash(read_join_file(path).token) == membership.token_sha256
+    except ConfigError as error:
+        log.error("join file not followed", extra={"path": str(path), "error": str(error)})
+        return False
+    if spent:
+        remove(path)
+    return not spent
+
+
+async def _apply(identity: Identity, path: Path, clock: Clock, low_s: float, high_s: float) -> Admission:
     file = read_join_file(path)
     attempts, said = 0, ""
     while True:
         try:
-            # An abandoned attempt ends by its timeouts; the hub answers the next one the same.
-            membership = await asyncio.to_thread(attempt, identity, file, clock())
+            # An abandoned attempt ends by its deadline; the hub answers the next one the same.
+            return await asyncio.to_thread(attempt, identity, file, path, clock)
         except LinkDown as error:
             if str(error) != said:
                 said = str(error)
                 log.warning("hub not reached, trying again", extra={"hub": file.hub_url, "error": said})
             await asyncio.sleep(backoff_s(attempts, low_s=low_s, high_s=high_s))
             attempts += 1
-        else:
-            log.info("board joined", extra={"board": membership.board, "board_name": membership.name})
-            remove(path)
-            return membership
 
 
-def attempt(identity: Identity, file: JoinFile, clock: ClockState) -> Membership:
-    """Go through all steps once.  Blocks.  Raises LinkDown besides what `join` raises."""
-    hub_key, url = note.Verifier.parse(file.hub_key), urlsplit(file.hub_url)
-    ca_pem = _fetch_authority(url, file.ca_sha256)
+def attempt(identity: Identity, file: JoinFile, path: Path, clock: Clock) -> Admission:
+    """Go through all steps but the last once.  Blocks.  Raises LinkDown besides what `join` raises."""
+    hub_key, url, until_s = note.Verifier.parse(file.hub_key), urlsplit(file.hub_url), deadline_s()
+    ca_pem = _fetch_authority(url, file.ca_sha256, until_s)
     request = make_request(identity, file.token, hub_key)
-    with _connection(url, trusting(ca_pem, clock)) as connection:
-        body = _exchange(connection, "POST", f"{url.path.rstrip('/')}/join", dumps(request))
+    with connection(url, trusting(ca_pem, clock.state()), until_s) as verified:
+        body = exchange(verified, "POST", f"{url.path.rstrip('/')}/join", dumps(request))
     answer = decode_json(JoinAnswer, body, max_bytes=MAX_ANSWER)
     check_answer(identity, answer, hub_key)
     membership = Membership(identity.board, answer.name, token_hash(file.token))
-    identity.accept(membership, hub_key, answer.hub_note, answer.certificate_pem)
-    return membership
+    return Admission(identity, membership, hub_key, answer, path)
 
 
 def read_join_file(path: Path) -> JoinFile:
@@ -185,20 +189,7 @@ def check_answer(identity: Identity, answer: JoinAnswer, hub_key: note.Verifier)
     if answer.board != identity.board:
         raise Corrupt(f"the hub answered for board {answer.board[:64]!r}, this is {identity.board}")
     document = read_document(answer.hub_note, hub_key)
-    leaf = answer.certificate_pem.encode()
-    shown = openssl("x509", "-noout", "-subject", "-nameopt", "RFC2253", "-pubkey", stdin=leaf)
-    subject, _, key = shown.decode().partition("\n")
-    if subject != f"subject=CN={identity.board}":
-        raise Corrupt(f"the hub's certificate is for {subject[:80]!r}, not for CN={identity.board}")
-    if key.strip() != identity.tls_public_key().strip():
-        raise Corrupt("the hub's certificate is for another key than ours")
-    with tempfile.TemporaryDirectory(prefix="lichen-join-") as folder:
-        ca, chain = Path(folder, "ca.pem"), Path(folder, "chain.pem")
-        ca.write_text(document.ca_pem)
-        chain.write_bytes(leaf)
-        # The dates are left to the connection, which knows whether the clock can be trusted.
-        options = ("-no_check_time", "-purpose", "sslclient", "-CAfile", str(ca), "-untrusted", str(chain))
-        openssl("verify", *options, str(chain))
+    identity.check_certificate(answer.certificate_pem, document.ca_pem)
 
 
 def token_hash(token: str) -> str:
@@ -215,16 +206,13 @@ def remove(path: Path) -> None:
         log.warning("join file cannot be removed", extra={"path": str(path), "error": str(error)})
 
 
-# --- HTTPS -------------------------------------------------------------------------------------
-
-
-def _fetch_authority(url: SplitResult, ca_sha256: str) -> str:
+def _fetch_authority(url: SplitResult, ca_sha256: str, until_s: float) -> str:
     """The hub's certificate authority, known by its hash.  Raises Corrupt when it is another."""
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
-    with _connection(url, unverified) as connection:
-        body = _exchange(connection, "GET", f"{url.path.rstrip('/')}/ca.pem")
+    with connection(url, unverified, until_s) as anybody:
+        body = exchange(anybody, "GET", f"{url.path.rstrip('/')}/ca.pem")
     try:
         der = ssl.PEM_cert_to_DER_cert(body.decode("ascii"))
     except ValueError as error:
@@ -235,59 +223,3 @@ def _fetch_authority(url: SplitResult, ca_sha256: str) -> str:
             hint="the join file is of another hub, or somebody answers in its place: ask for a new join file",
         )
     return ssl.DER_cert_to_PEM_cert(der)
-
-
-@contextmanager
-def _connection(url: SplitResult, context: ssl.SSLContext) -> Iterator[HTTPSConnection]:
-    """A connection whose failures are told as LinkDown, a bad certificate as Corrupt."""
-    where = f"{url.hostname}:{url.port or 443}"
-    connection = HTTPSConnection(url.hostname or "", url.port, timeout=TIMEOUT_S, context=context)
-    try:
-        connection.connect()
-        yield connection
-    except ssl.SSLCertVerificationError as error:
-        raise Corrupt(
-            f"the certificate of the hub at {where} does not hold: {error.verify_message}",
-            hint="hub_url must name the host as the hub knows itself (host in its hub.toml)",
-        ) from error
-    except (OSError, HTTPException) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise LinkDown(f"the hub at {where} does not answer: {reason}") from error
-    finally:
-        connection.close()
-
-
-def _exchange(connection: HTTPSConnection, method: str, path: str, body: bytes | None = None) -> bytes:
-    """The body of a successful answer.  Raises Refused with what the hub says, LinkDown."""
-    headers = {"Content-Type": "application/json"} if body is not None else {}
-    connection.request(method, path, body, headers)
-    with connection.getresponse() as response:
-        answer = response.read(MAX_ANSWER + 1)
-    if len(answer) > MAX_ANSWER:
-        raise Refused(f"the hub's answer to {path} is over {MAX_ANSWER} bytes", code="too-large")
-    if 200 <= response.status < 300:
-        return answer
-    error = _problem(response.status, answer)
-    if response.status >= 500 or response.status == 429:
-        raise LinkDown(f"the hub cannot answer now: {error}", code=error.code, hint=error.hint)
-    raise error
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What we read of a problem document (RFC 9457)."""
-
-    type: str = ""
-    title: str = ""
-    detail: str = ""
-    hint: str = ""
-
-
-def _problem(status: int, body: bytes) -> Refused:
-    """The hub's own sentence; the bare status when there is none."""
-    try:
-        problem = decode_json(Problem, body, max_bytes=MAX_ANSWER)
-    except Refused:
-        problem = Problem()
-    sentence = problem.detail or problem.title or f"the hub refused with HTTP status {status}"
-    return Refused(sentence[:500], code=problem.type.rpartition(":")[2] or "refused", hint=problem.hint[:500])

@@ -209,7 +209,7 @@ class Link:
         self._found()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(reports.run(group), name="link reports")
+                group.create_task(reports.run(), name="link reports")
                 said = about if is_said else None
                 group.create_task(self._keep_described(describe, said), name="link about")
                 # Here and not as a task: with Python 3.11 a group that fails while its parent only

@@ -69,16 +69,16 @@ class Reports:
         self._hurry_s = self._hurry_until_s = 0.0
         self._look = True  # whether the backlog may be long
 
-    async def run(self, group: asyncio.TaskGroup) -> None:
-        """Send until cancelled; each batch is a task of ``group``, so that they overlap."""
+    async def run(self) -> None:
+        """Send until cancelled; each batch is a task of its own, so that they overlap."""
         self._outbox.bell.set()  # whatever is held has not been sent in this session
-        async with asyncio.TaskGroup() as lanes:
-            lanes.create_task(self._drive(self._lanes[0], group), name="lane")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._drive(self._lanes[0], group), name="lane")
             while True:
                 await self._outbox.bell.wait()
                 self._outbox.bell.clear()
                 if self._look and len(self._lanes) == 1 and await self._divide():
-                    lanes.create_task(self._drive(self._lanes[1], group), name="live lane")
+                    group.create_task(self._drive(self._lanes[1], group), name="live lane")
                 self._lanes[-1].bell.set()
 
     def hurry(self, every_s: float, for_s: float) -> None:

@@ -15,21 +15,20 @@ from pathlib import Path
 import pytest
 import tomli_w
 
+from agent.app import join_or_load
+from agent.clock import Clock
+from agent.config import Config, Link
 from agent.identity import Identity, open_identity
-from agent.join import follow, join, read_join_file, token_hash
+from agent.join import is_new, join, join_again, read_join_file, token_hash
 from agent.wire import note
 from agent.wire.decode import decode_json
 from agent.wire.errors import ConfigError, Corrupt, LichenError, Refused
 from agent.wire.joining import JoinProof, JoinRequest
-from agent.wire.messages import ClockState, read_text
+from agent.wire.messages import read_text
 from agent.wire.plain import dumps
 from support.homehub import TOKEN, Answer, HomeHub, Website, website
 
 QUICK = {"low_s": 0.01, "high_s": 0.05}
-
-
-def synced() -> ClockState:
-    return "synced"
 
 
 @dataclass
@@ -45,7 +44,14 @@ class Field:
         self.path.write_text(tomli_w.dumps(self.hub.join_file(self.site.url, **lies)))
 
     async def join(self) -> None:
-        await join(self.identity, self.path, synced, **QUICK)
+        await join(self.identity, self.path, Clock.system(), **QUICK)
+
+    async def join_again(self) -> bool:
+        """Try the file beside a running link, and take what comes."""
+        admission = await join_again(self.identity, self.path, Clock.system(), **QUICK)
+        if admission is not None:
+            admission.keep(Clock.system())
+        return admission is not None
 
     async def fails(self, kind: type[LichenError]) -> LichenError:
         """Join in vain; nothing of it is kept, and the join file stays."""
@@ -134,9 +140,12 @@ async def test_a_cut_after_any_write_is_continued_by_the_next_start(field: Field
         (field.identity.directory / name).unlink()
     field.path.write_text(text)
     identity = open_identity(field.identity.directory)
-    membership = await follow(identity, field.path, synced, **QUICK)
+    config = Config(state_dir=field.path.parent, join_file=field.path, link=Link(backoff_low_s=0.01))
+    membership = await join_or_load(identity, config, Clock.system())
     assert membership == identity.membership()
     assert identity.document().number == 1
+    if written == "board.toml":
+        assert not is_new(membership, field.path)
     assert not field.path.exists()
     # Once board.toml was there all was done but for the removal.
     assert len(field.posted) == (1 if written == "board.toml" else 2)
@@ -294,7 +303,7 @@ async def test_a_new_token_makes_a_board_join_again(field: Field) -> None:
     await field.join()
     field.hub.config = type(field.hub.config)(name="moved", mqtt_port=9999)
     field.write(token="n" * 26)
-    await follow(field.identity, field.path, synced, **QUICK)
+    assert await field.join_again()
     assert field.identity.document().mqtt_port == 9999
     assert not field.path.exists()
 
@@ -307,6 +316,7 @@ async def test_a_bad_join_file_does_not_take_a_joined_board_off_the_net(field: F
     else:
         field.write(token="n" * 26)
         field.site.pages["POST /join"] = problem(403, "forbidden", "no such token")
-    membership = await follow(field.identity, field.path, synced, **QUICK)
-    assert membership == field.identity.membership()
+    before = field.identity.membership()
+    assert not await field.join_again()
+    assert field.identity.membership() == before
     assert field.path.exists()

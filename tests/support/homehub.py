@@ -25,7 +25,9 @@ from agent.wire.joining import JoinAnswer
 from agent.wire.messages import (
     About,
     Ack,
+    Block,
     Command,
+    Gap,
     HubTime,
     Presence,
     Reply,
@@ -101,6 +103,8 @@ class Ear:
     silent: bool = False
     contiguous: dict[str, int] = field(default_factory=dict)
     values: list[float | None] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    gaps: dict[str, Gap] = field(default_factory=dict)
     batches: int = 0
     presences: list[Presence] = field(default_factory=list)
     abouts: list[About] = field(default_factory=list)
@@ -136,6 +140,7 @@ class Ear:
 
     def _store(self, payload: bytes) -> Ack:
         batch = read_batch(payload)
+        self.gaps |= {gap.stream: gap for gap in batch.gaps}  # a board tells all of it each time
         for stream, held in batch.held.items():
             self.contiguous[stream] = max(self.contiguous.get(stream, 0), held.low - 1)
         for block in batch.blocks:
@@ -145,6 +150,7 @@ class Ear:
             if block.next > done + 1:
                 self.values += [reading.value for reading in readings_of(block)][done + 1 - block.seq0 :]
                 self.contiguous[block.stream] = block.next - 1
+                self.blocks.append(block)
         return Ack({stream: self.contiguous[stream] for stream in batch.held})
 
 

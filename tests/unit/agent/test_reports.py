@@ -36,7 +36,7 @@ class Desk:
         window = Window(size=4, resend_s=RESEND_S, high_s=60)
         reports = Reports(self.outbox, window, topic="t", publish=self.publish, hold_s=self.hold_s, **options)
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(reports.run(group), name="reports")
+            task = group.create_task(reports.run(), name="reports")
             yield reports
             task.cancel()
 
