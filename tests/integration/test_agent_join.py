@@ -15,18 +15,21 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from agent.app import join_or_load
+from agent.app import Agent, join_or_load
 from agent.clock import Clock
-from agent.config import Config, Link
+from agent.config import Config, Link, Report
 from agent.identity import Identity, open_identity
 from agent.join import is_new, join, join_again, read_join_file, token_hash
+from agent.sensors.driver import read_sensor
+from agent.status import read_status
 from agent.wire import note
 from agent.wire.decode import decode_json
 from agent.wire.errors import ConfigError, Corrupt, LichenError, Refused
 from agent.wire.joining import JoinProof, JoinRequest
 from agent.wire.messages import read_text
 from agent.wire.plain import dumps
-from support.homehub import TOKEN, Answer, HomeHub, Website, website
+from fakes.broker import FakeBroker, lichen_rule
+from support.homehub import TOKEN, Answer, HomeHub, Page, Website, website
 
 QUICK = {"low_s": 0.01, "high_s": 0.05}
 
@@ -320,3 +323,49 @@ async def test_a_bad_join_file_does_not_take_a_joined_board_off_the_net(field: F
     assert not await field.join_again()
     assert field.identity.membership() == before
     assert field.path.exists()
+
+
+async def test_a_second_hub_is_tried_beside_the_running_link_until_it_answers(
+    field: Field, tmp_path: Path
+) -> None:
+    await field.join()
+    other = HomeHub(tmp_path / "other")
+    broker, is_up = FakeBroker(allow=lichen_rule), False
+    pages: dict[str, Page] = {
+        "GET /ca.pem": lambda _: (200, other.authority.ca_pem.encode()) if is_up else (503, b""),
+        "POST /join": lambda _: (200, dumps(other.answer(field.identity, name="moved"))),
+    }
+    config = Config(
+        state_dir=field.path.parent,
+        runtime_dir=tmp_path / "run",
+        join_file=field.path,
+        report=Report(every_s=0.1, commit_every_s=0.1),
+        link=Link(backoff_low_s=0.01, backoff_high_s=0.05),
+        sensors=(read_sensor({"name": "load", "kind": "capacity", "interval_s": 0.1}, "sensors[0]"),),
+    )
+
+    def births() -> int:
+        return sum(message.topic.endswith("/presence") for message in broker.log)
+
+    def name() -> str:
+        status = read_status(config.runtime_dir)
+        return status.name if status else ""
+
+    with website(other.authority.server_context(), pages) as site:
+        file = {**other.join_file(site.url), "token": "n" * 26}
+        field.path.write_text(tomli_w.dumps(file))
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            agent = group.create_task(Agent(config, Clock.system(), broker.connect).run(), name="agent")
+            # It is tried again and again, while the link to the first hub is up and reports.
+            while len(site.requests) < 5 or len(broker.log) < 5 or name() != "pump":
+                await asyncio.sleep(0.01)
+            assert births() == 1
+            is_up = True
+            while name() != "moved":
+                await asyncio.sleep(0.01)
+            said = len(broker.log)
+            while len(broker.log) < said + 3:  # and it goes on
+                await asyncio.sleep(0.01)
+            agent.cancel()
+    assert field.identity.document().hub == other.keys.hub
+    assert not field.path.exists()
