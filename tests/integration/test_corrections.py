@@ -13,9 +13,13 @@ import pytest
 from sqlalchemy import select
 
 from agent.base.broker import Message
+from agent.clock import Clock
+from agent.outbox import START, Outbox
+from agent.sensors.pending import Pending
 from agent.wire import topics
+from agent.wire.envelope import pack
 from agent.wire.errors import LinkDown, Refused
-from agent.wire.messages import Presence
+from agent.wire.messages import Ack, ClockState, Presence, Reading
 from agent.wire.plain import dumps
 from hub.fleet.arrivals import PresenceCame, read_arrival
 from hub.fleet.boots import BootNews, KnownBoots
@@ -180,6 +184,62 @@ async def test_a_block_of_another_boot_in_the_same_stream_is_not_believed(hub: H
     await hub.take(Message(topics.up(BOARD, "readings"), forged))
     assert await hub.stored() == []
     assert sum(hub.ingest.counters().refused.values()) == 1
+
+
+# --- a board that plays along -------------------------------------------------------------------------
+
+
+class Machine:
+    """A board's clock, and what really was the time: ``wrong_ms`` is the error of what it believes."""
+
+    def __init__(self, boot: str) -> None:
+        self.true_ms = WALL_MS
+        self.wrong_ms = UNSET_MS
+        self.kernel: ClockState = "unsynced"
+        self.clock = Clock(
+            boot, lambda: self.true_ms - WALL_MS, lambda: self.true_ms + self.wrong_ms, lambda: self.kernel
+        )
+
+
+async def test_a_board_whose_clock_starts_in_1970_and_jumps_a_year_and_back(hub: Hub, tmp_path: Path) -> None:
+    """With the clock, the pending readings and the outbox of an agent: only its sensors are played."""
+    machine = Machine(BOOT)
+    took: list[int] = []
+    async with Outbox.open(tmp_path / "outbox.db", boot=BOOT, max_bytes=10**6) as outbox:
+        pending = Pending(outbox, machine.clock, asyncio.Event(), asyncio.Event())
+
+        async def report(wrong_ms: int, kernel: ClockState, learned: bool = False) -> None:
+            """Six readings; the clock changes after the third, and then the report is due."""
+            for number in range(6):
+                if number == 3:
+                    machine.wrong_ms, machine.kernel = wrong_ms, kernel
+                    if learned:
+                        machine.clock.learn(machine.true_ms)
+                pending.keep(
+                    Reading("room", float(len(took)), machine.clock.mono_ms(), machine.clock.wall_ms())
+                )
+                took.append(machine.true_ms)
+                machine.true_ms += 10_000
+            await pending.commit()
+            parcel = await outbox.take(START)
+            assert parcel is not None
+            payload, content_type = pack(parcel.payload)
+            line = await hub.take(Message(topics.up(BOARD, "readings"), payload, content_type=content_type))
+            await outbox.acknowledge(Ack(line.acks()[-1]))
+
+        await report(UNSET_MS, "unsynced")
+        await report(YEAR_MS, "unsynced")  # somebody set it, wrong by a year
+        assert all(each.uncertain for each in await hub.stored())
+        await report(YEAR_MS, "unsynced", learned=True)  # the hub told it
+        await report(0, "synced")
+        await report(-YEAR_MS, "unsynced")
+        await report(0, "synced")
+        assert (await outbox.state()).readings == 0
+    await hub.ingest.corrections.settle()
+    assert [(each.wall_ms, each.value, each.uncertain) for each in await hub.stored()] == [
+        (at_ms, float(number), False) for number, at_ms in enumerate(took)
+    ]
+    assert await buckets(hub) == Counter(at_ms // BUCKET_MS * BUCKET_MS for at_ms in took)
 
 
 # --- gaps ------------------------------------------------------------------------------------------
