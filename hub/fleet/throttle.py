@@ -25,18 +25,27 @@ LOOK_S = 1.0
 OUT_S = 60.0
 OUT_MOST_S = 960.0
 FORGET_S = 3600.0
-"""After so long without being put out, the time begins at `OUT_S` again; until then it doubles."""
+"""After so long without being put out, the time begins at the first again; until then it doubles."""
 
 
 class Throttle:
-    """Who is out.  ``deny`` tells the broker whom to refuse everything, beside revoked boards."""
+    """Who is out.  ``deny`` tells the broker whom to refuse everything, beside revoked boards.
+
+    ``out_s``: for how long, the first time.
+    """
 
     def __init__(
-        self, allowances: Allowances, alerts: Alerts, *, deny: Callable[[Collection[str]], None]
+        self,
+        allowances: Allowances,
+        alerts: Alerts,
+        *,
+        deny: Callable[[Collection[str]], None],
+        out_s: float = OUT_S,
     ) -> None:
         self._allowances = allowances
         self._alerts = alerts
         self._deny = deny
+        self._out_s = out_s
         self._out: dict[str, float] = {}  # until when, by the loop's clock
         self._last: dict[str, tuple[float, float]] = {}  # of who was out: until when, and for how long
 
@@ -62,7 +71,7 @@ class Throttle:
 
     def _put_out(self, board: str, now_s: float) -> None:
         until_s, for_s = self._last.get(board, (-FORGET_S, 0.0))
-        for_s = OUT_S if now_s - until_s > FORGET_S else min(2 * for_s, OUT_MOST_S)
+        for_s = self._out_s if now_s - until_s > FORGET_S else min(2 * for_s, OUT_MOST_S)
         self._out[board] = now_s + for_s
         self._last[board] = (now_s + for_s, for_s)
         log.warning("board is kept out", extra={"board": board, "for_s": for_s})
