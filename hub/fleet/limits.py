@@ -96,9 +96,7 @@ class Allowances:
         now_s = self._clock_s()
         for board in [board for board, each in self._excess.items() if now_s - each.last_s > CALM_S]:
             del self._excess[board]
-        found = [
-            board for board, each in self._excess.items() if now_s - each.first_s >= self._patience_s
-        ]
+        found = [board for board, each in self._excess.items() if now_s - each.first_s >= self._patience_s]
         for board in found:
             del self._excess[board]
         return found

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 from agent.wire.envelope import JSON
 from agent.wire.errors import ConfigError, Corrupt, Refused
 from agent.wire.messages import About, Sensor
-from hub.fleet.arrivals import read_arrival
+from hub.fleet.arrivals import ReadingsCame, read_arrival
 from hub.fleet.commit import Commit
 from hub.fleet.rollup import Fold
 from hub.store import batches, boards, database, events, schema
@@ -54,7 +54,7 @@ async def join(
 async def keep(store: Store, stream: Stream, *spans: tuple[int, int], low: int = 1) -> None:
     """Commit one batch as ingest does, roll-ups included."""
     arrival = read_arrival(stream.message(*spans, low=low), WALL_MS)
-    assert arrival is not None
+    assert isinstance(arrival, ReadingsCame)
     commit, fold = Commit(WALL_MS), Fold()
     async with store.write() as tx:
         await commit.apply(tx, [arrival], {})

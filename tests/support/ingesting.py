@@ -66,6 +66,9 @@ class Line:
             raise LinkDown("the line was cut")
         self.published.append(message)
 
+    def traffic(self) -> tuple[int, int]:
+        return 0, 0
+
     async def messages(self) -> AsyncIterator[Message]:
         while (message := await self._arrived.get()) is not None:
             yield message
@@ -85,8 +88,15 @@ class Hub:
 
     def new_ingest(self, **options: Any) -> Ingest:
         """An ingest that commits at once."""
-        told = {"alerts": self.alerts, "commands": self.commands}
-        return new_ingest(self.store, self.latest, lambda: self.now_ms, commit_every_ms=0, **told, **options)
+        return new_ingest(
+            self.store,
+            self.latest,
+            lambda: self.now_ms,
+            alerts=self.alerts,
+            commands=self.commands,
+            commit_every_ms=0,
+            **options,
+        )
 
     @classmethod
     @asynccontextmanager
