@@ -290,7 +290,7 @@ def trusting(ca_pem: str, clock: ClockState) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_verify_locations(cadata=ca_pem)
-    except ssl.SSLError as error:
+    except (ssl.SSLError, TypeError, ValueError) as error:  # TypeError: it is not ASCII, ValueError: empty
         raise Corrupt(f"the hub's certificate authority is no certificate: {error}") from error
     if clock != "synced":
         context.verify_flags |= NO_CHECK_TIME

@@ -17,6 +17,7 @@ from agent.wire.errors import ConfigError, Corrupt, Refused
 from agent.wire.messages import Reading, block_of, frame, read_batch, readings_of
 from agent.wire.note import Signer, Verifier, generate, open_note, sign
 from agent.wire.seal import SealKey, seal
+from support.drawing import changed, plain_data
 
 pytestmark = pytest.mark.soak
 
@@ -40,25 +41,6 @@ BATCH = json.loads(
         ],
     )
 )
-
-plain_data: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-    max_leaves=12,
-)
-
-
-@st.composite
-def changed(draw: st.DrawFn, value: Any) -> Any:
-    """``value`` with one part of it, somewhere inside, replaced by anything."""
-    if not draw(st.booleans()):
-        if isinstance(value, dict) and value:
-            key = draw(st.sampled_from(sorted(value)))
-            return {**value, key: draw(changed(value[key]))}
-        if isinstance(value, list) and value:
-            index = draw(st.integers(0, len(value) - 1))
-            return [*value[:index], draw(changed(value[index])), *value[index + 1 :]]
-    return draw(plain_data)
 
 
 @given(st.sampled_from(MESSAGES), plain_data, st.booleans())
