@@ -19,12 +19,11 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from agent.checks import CHECKS, Check, Facts, Fault, Finding, Severity
+from agent.checks import CHECKS, Check, Facts, Fault, Finding
 from agent.clock import Clock
-from agent.history import MAX_EPISODES, Episode, History, Tally, read_history, write_history
+from agent.history import MAX_EPISODES, SEVERITIES, Episode, History, Tally, read_history, write_history
 from agent.identity import Identity
 from agent.sensors.driver import RunBlocking
 from agent.sensors.grid import next_tick
@@ -46,7 +45,6 @@ STAY_MS = 24 * 3_600_000
 RESUME_S = 120.0
 """How long what a former run found may take to be found again: by then every sensor was asked."""
 MAX_TEXT = 256
-RANKS: tuple[Severity, ...] = ("notice", "warn", "fail")
 
 
 class _Case:
@@ -80,7 +78,7 @@ class _Case:
         self.sentence = finding.sentence[:MAX_TEXT]
         severity = finding.severity or self.check.severity
         # An episode is as severe as its worst moment: what flutters would be said again each time.
-        self.severity = max(self.severity, severity, key=RANKS.index) if self.told else severity
+        self.severity = max(self.severity, severity, key=SEVERITIES.index) if self.told else severity
 
     def due_ms(self) -> int | None:
         """When time alone changes it: it is told, or over."""
@@ -91,7 +89,7 @@ class _Case:
     def episode(self) -> Episode:
         return Episode(
             self.check.code, self.subject, self.severity, self.sentence,
-            self.boot, self.from_ms, self.since_ms, count=self.count,
+            self.boot, self.from_ms, self.since_ms, times=self.count,
         )  # fmt: skip
 
 
@@ -161,7 +159,7 @@ class Health:
 
     def worst(self) -> Problem | None:
         """The one to show where there is room for one."""
-        return max(self._problems, key=lambda problem: RANKS.index(problem.severity), default=None)
+        return max(self._problems, key=lambda problem: SEVERITIES.index(problem.severity), default=None)
 
     def history(self) -> History:
         """All episodes that are kept, those that go on at the end."""
@@ -255,7 +253,7 @@ class Health:
                 return
             ago_ms = now_ms - case.left_ms
             to_ms, to_mono_ms = self._clock.wall_ms() - ago_ms, case.left_ms
-            self._ended.append(replace(case.episode(), to_ms=to_ms, to_mono_ms=to_mono_ms))
+            self._ended.append(case.episode()._replace(to_ms=to_ms, to_mono_ms=to_mono_ms))
             log.info("problem is over", extra={"code": case.check.code, "sentence": case.sentence})
         self._unsaved_history = True
 
@@ -290,7 +288,7 @@ class Health:
                 check.code,
                 joined([case.sentence for case in cases]),
                 check.hint,
-                max((case.severity for case in cases), key=RANKS.index),
+                max((case.severity for case in cases), key=SEVERITIES.index),
                 min(since),
                 sum(case.count for case in cases),
             )
@@ -309,7 +307,7 @@ class Health:
                 checks[each.code], each.subject, each.boot if same else "",
                 each.from_mono_ms if same else 0, each.from_ms,
             )  # fmt: skip
-            case.sentence, case.severity, case.count = each.sentence, each.severity, each.count
+            case.sentence, case.severity, case.count = each.sentence, each.severity, each.times
             case.told = case.resumed = True
             case.left_ms = self._clock.mono_ms()
             yield case

@@ -8,41 +8,40 @@ the file is written when a problem appears or ends, and then not again for a whi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from agent.base.files import write_file
+from agent.checks import Severity
 from agent.clock import Clock
 from agent.wire.decode import decode
 from agent.wire.errors import LichenError
-from agent.wire.messages import Count, Millis, Text
 from agent.wire.plain import dumps, loads
 
 FILE = "health.json"
 MAX_BYTES = 128 * 1024
 MAX_EPISODES = 64
-"""About 20 kB.  Written at most each ten minutes, that is 3 MB in a day of nothing but trouble."""
+"""About 15 kB.  Written at most each ten minutes, that is 2 MB in a day of nothing but trouble."""
+SEVERITIES: tuple[Severity, ...] = ("notice", "warn", "fail")
 
 
-@dataclass(frozen=True, slots=True)
-class Episode:
+class Episode(NamedTuple):
     """A problem from its appearance to its end (``to_ms`` None: it goes on).
 
-    ``count``: how often it was found anew in that time.  The monotonic times belong to ``boot``:
+    ``times``: how often it was found anew in that time.  The monotonic times belong to ``boot``:
     where that is the running one they say more than the wall clock, which may have been wrong then.
     """
 
     code: str
-    subject: Text
-    severity: Literal["notice", "warn", "fail"]
-    sentence: Text
+    subject: str
+    severity: Severity
+    sentence: str
     boot: str
-    from_ms: Millis
-    from_mono_ms: Count
-    to_ms: Millis | None = None
-    to_mono_ms: Count = 0
-    count: Count = 1
+    from_ms: int
+    from_mono_ms: int
+    to_ms: int | None = None
+    to_mono_ms: int = 0
+    times: int = 1
 
 
 class Tally(NamedTuple):
@@ -80,16 +79,26 @@ def read_history(state_dir: Path) -> History:
     try:
         with (state_dir / FILE).open("rb") as file:
             table = decode(dict[str, Any], loads(file.read(MAX_BYTES + 1), max_bytes=MAX_BYTES))
-        episodes = decode(tuple[Episode, ...], table["episodes"])
+        rows = decode(tuple[Any, ...], table["episodes"])[-MAX_EPISODES:]
         dropped = decode(tuple[int, ...], table["dropped"])
-        return History(episodes[-MAX_EPISODES:], Tally(*dropped) if dropped else None)
-    except (OSError, LichenError, KeyError, TypeError):
+        return History(tuple(map(_episode, rows)), Tally(*dropped) if dropped else None)
+    except (OSError, LichenError, KeyError, TypeError, ValueError):
         return History()
+
+
+def _episode(row: list[Any]) -> Episode:
+    """An episode as it was written: its fields in order.  Raises ValueError, TypeError, LichenError."""
+    code, subject, severity, sentence, boot = decode(tuple[str, ...], row[:5])
+    from_ms, from_mono_ms, to_ms, to_mono_ms, times = decode(tuple[int | None, ...], row[5:])
+    return Episode(
+        code, subject, SEVERITIES[SEVERITIES.index(severity)], sentence, boot,
+        from_ms or 0, from_mono_ms or 0, to_ms, to_mono_ms or 0, times or 1,
+    )  # fmt: skip
 
 
 def write_history(state_dir: Path, history: History) -> None:
     """Replace the file; blocks.  Raises Refused (code "disk-full"), ConfigError."""
-    table = {"episodes": history.episodes, "dropped": tuple(history.dropped or ())}
+    table = {"episodes": history.episodes, "dropped": history.dropped or ()}
     write_file(state_dir / FILE, dumps(table))
 
 
@@ -99,4 +108,4 @@ def dated(episode: Episode, clock: Clock) -> Episode:
         return episode
     shift_ms = clock.wall_ms() - clock.mono_ms()
     to_ms = None if episode.to_ms is None else episode.to_mono_ms + shift_ms
-    return replace(episode, from_ms=episode.from_mono_ms + shift_ms, to_ms=to_ms)
+    return episode._replace(from_ms=episode.from_mono_ms + shift_ms, to_ms=to_ms)

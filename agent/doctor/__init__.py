@@ -77,7 +77,7 @@ def as_json(report: Report, history: Sequence[Episode] | None) -> str:
     """The same for programs."""
     told: dict[str, object] = {"well": report.well, "checks": [plain(line) for line in report.lines]}
     if history is not None:
-        told["history"] = [plain(each) for each in history]
+        told["history"] = [each._asdict() for each in history]
     return dumps(told).decode()
 
 
@@ -90,7 +90,7 @@ def describe_history(history: Sequence[Episode]) -> Iterator[str]:
     """A line for each problem that there was."""
     for each in history:
         lasted = "and goes on" if each.to_ms is None else f"for {words.duration(each.to_ms - each.from_ms)}"
-        times = f", {each.count} times" if each.count > 1 else ""
+        times = f", {each.times} times" if each.times > 1 else ""
         yield words.plain(f"{words.utc(each.from_ms)}  {lasted}{times}  {each.code}: {each.sentence}")
     if not history:
         yield "no problem is on record"

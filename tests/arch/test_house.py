@@ -55,7 +55,7 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "agent.about": (AGENT, LEAF),
     "agent.status": (AGENT, LEAF),
     "agent.alarm": (CONTRACT, LEAF),
-    "agent.history": (AGENT, LEAF),
+    "agent.history": (AGENT | {"agent.checks"}, LEAF),
     "agent.vitals": (CONTRACT | {"agent.sensors.sysfs"}, LEAF),
     "agent.checks": (CONTRACT | {"agent.status", "agent.vitals"}, "checks are pure: facts in, findings out"),
     "agent.health": (

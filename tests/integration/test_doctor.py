@@ -455,14 +455,14 @@ async def test_a_machine_without_openssl(tmp_path: Path, monkeypatch: pytest.Mon
 async def test_the_history_is_told(tmp_path: Path) -> None:
     board = Machine(tmp_path)
     dip = Episode("under-voltage", "", "warn", "The supply voltage is too low.", "b" * 32,
-                  1_700_000_000_000, 5, to_ms=1_700_000_180_000, count=4)  # fmt: skip
+                  1_700_000_000_000, 5, to_ms=1_700_000_180_000, times=4)  # fmt: skip
     write_history(board.state, History((dip,)))
     _, text = await run(script("lichen-agent"), "doctor", "--history", "--config", str(board.config))
     assert "2023-11-14 22:13 UTC  for 3 min, 4 times  under-voltage: The supply voltage is too low." in text
     _, text = await run(
         script("lichen-agent"), "doctor", "--history", "--json", "--config", str(board.config)
     )
-    assert json.loads(text)["history"][0]["count"] == 4
+    assert json.loads(text)["history"][0]["times"] == 4
 
 
 async def test_systemd_and_the_hub_are_told_of_a_weak_supply(lab: Lab, short_path: Path) -> None:

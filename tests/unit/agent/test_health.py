@@ -148,7 +148,7 @@ async def test_what_flutters_is_one_problem_that_counts(board: Board) -> None:
         await asyncio.sleep(10)
     assert board.codes == ["sensor-failing"]
     (episode,) = board.health.history().episodes
-    assert episode.count == 30
+    assert episode.times == 30
     await asyncio.sleep(111)
     assert board.codes == []
     (episode,) = board.health.history().episodes
@@ -394,7 +394,7 @@ async def test_a_problem_goes_on_after_a_restart_and_is_not_counted_anew(tmp_pat
         await asyncio.sleep(0)
         assert board.codes == []
     (episode,) = read_history(tmp_path).episodes
-    assert (episode.count, episode.from_ms) == (1, before.since_ms)
+    assert (episode.times, episode.from_ms) == (1, before.since_ms)
 
 
 @virtual
@@ -490,16 +490,31 @@ async def test_a_full_disk_costs_the_history_not_the_agent(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", '{"episodes": 5}', '{"episodes": [{}], "dropped": []}', '{"dropped": [1]}',
-     '{"episodes": [], "dropped": [1, 2]}', "[" * 10_000, "\0" * 4096],
-)  # fmt: skip
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "[" * 10_000,
+        "\0" * 4096,
+        '{"dropped": []}',
+        '{"episodes": 5, "dropped": []}',
+        '{"episodes": [5], "dropped": []}',
+        '{"episodes": [[]], "dropped": []}',
+        '{"episodes": [{}], "dropped": []}',
+        '{"episodes": [], "dropped": [1, 2]}',
+        '{"episodes": [["a", "", "bad", "", "", 1, 2, null, 0, 1]], "dropped": []}',
+        '{"episodes": [["a", "", "warn", "", "", 1, 2, "x", 0, 1]], "dropped": []}',
+    ],
+    ids=lambda text: text[:40].replace("\0", "0"),
+)
 def test_a_file_that_is_no_history_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_text(text)
     assert read_history(tmp_path) == History()
 
 
 def test_a_history_is_read_back(tmp_path: Path) -> None:
-    episode = Episode("disk-full", "", "fail", "Full.", BOOT, 5, 6, to_ms=7, to_mono_ms=8, count=9)
+    episode = Episode("disk-full", "", "fail", "Full.", BOOT, 5, 6, to_ms=7, to_mono_ms=8, times=9)
     history = History((episode,), Tally(1, 2, 3))
     write_history(tmp_path, history)
     assert read_history(tmp_path) == history
