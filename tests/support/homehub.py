@@ -27,9 +27,9 @@ from agent.wire.messages import (
     Ack,
     Block,
     Command,
-    Gap,
     HubTime,
     Presence,
+    Reading,
     Reply,
     compose,
     read_batch,
@@ -38,6 +38,7 @@ from agent.wire.messages import (
 from agent.wire.plain import dumps
 from hub.access.keys import Keyring, describe
 from hub.config import Config
+from hub.fleet.acceptance import Hole, accept
 from hub.fleet.authority import Authority
 
 TOKEN = "t" * 26
@@ -104,7 +105,8 @@ class Ear:
     contiguous: dict[str, int] = field(default_factory=dict)
     values: list[float | None] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
-    gaps: dict[str, Gap] = field(default_factory=dict)
+    readings: list[Reading] = field(default_factory=list)
+    holes: list[Hole] = field(default_factory=list)
     batches: int = 0
     presences: list[Presence] = field(default_factory=list)
     abouts: list[About] = field(default_factory=list)
@@ -140,17 +142,14 @@ class Ear:
 
     def _store(self, payload: bytes) -> Ack:
         batch = read_batch(payload)
-        self.gaps |= {gap.stream: gap for gap in batch.gaps}  # a board tells all of it each time
-        for stream, held in batch.held.items():
-            self.contiguous[stream] = max(self.contiguous.get(stream, 0), held.low - 1)
-        for block in batch.blocks:
-            done = self.contiguous[block.stream]
-            if block.seq0 > done + 1:
-                break
-            if block.next > done + 1:
-                self.values += [reading.value for reading in readings_of(block)][done + 1 - block.seq0 :]
-                self.contiguous[block.stream] = block.next - 1
-                self.blocks.append(block)
+        decision = accept(self.contiguous, batch)  # the hub's own rule
+        self.contiguous |= decision.contiguous
+        self.holes += decision.gaps
+        if decision.verdict == "stored":
+            readings = [reading for block in batch.blocks for reading in readings_of(block)]
+            self.readings += readings[decision.skip :]
+            self.values += [reading.value for reading in readings[decision.skip :]]
+            self.blocks += batch.blocks
         return Ack({stream: self.contiguous[stream] for stream in batch.held})
 
 
