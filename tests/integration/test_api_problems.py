@@ -63,7 +63,7 @@ async def test_problems_of_all_and_of_one_board(hub: WebHub, api: Api) -> None:
 
 async def test_pages_of_problems(hub: WebHub, api: Api) -> None:
     page = await api.call("GET", "/problems?limit=2")
-    rest = await api.call("GET", f"/problems?limit=2&before={page['next']}")
+    rest = await api.call("GET", f"/problems?limit=2&after={page['next']}")
     assert [len(page["problems"]), len(rest["problems"])] == [2, 1]
     assert "next" not in rest
 
@@ -80,7 +80,7 @@ async def test_what_the_store_cannot_take_is_told_from_memory(hub: WebHub, api: 
     assert (unsaved["id"], unsaved["code"], saved["code"]) == (0, "hub-disk-full", "disk-low")
     assert await codes(api, "/problems?open=false") == []
     assert "hub-disk-full" not in await codes(api, "/boards/pump/problems")
-    assert "hub-disk-full" not in await codes(api, f"/problems?before={answer['next']}")
+    assert "hub-disk-full" not in await codes(api, f"/problems?after={answer['next']}")
 
 
 async def test_metrics_count_problems(hub: WebHub, api: Api, http: aiohttp.ClientSession) -> None:
