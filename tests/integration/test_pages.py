@@ -13,6 +13,7 @@ import pytest
 
 from agent.wire import words
 from agent.wire.messages import OutboxState, Problem, Sensor, Traffic
+from hub.fleet.retention import Storage
 from hub.web.pages.fleet import PAGE_SIZE
 from support.webhub import ADMIN, PASSWORD, WebHub
 
@@ -376,6 +377,13 @@ async def test_tokens_are_made_and_revoked(admin: Visitor) -> None:
     refused = await admin.post("/tokens", {"name": "pump-07", "uses": "many"}, status=422)
     assert "is not a number from 1 to 10000" in texts(refused)
     assert 'value="pump-07"' in refused
+
+
+async def test_what_readings_take_and_what_had_to_go_is_told(hub: WebHub, admin: Visitor) -> None:
+    hub.stored = Storage(1_500_000, 2_000_000, 40, 86_400_000)
+    seen = texts(await admin.get("/settings"))
+    assert "Single readings 1.50 MB of 2.00 MB; those received until 1970-01-02" in seen
+    assert "had to go (40 readings)" in seen
 
 
 async def test_a_join_file_is_a_qr_code_too(admin: Visitor) -> None:

@@ -75,6 +75,7 @@ class WebHub:
     def __init__(self, store: Store, latest: Latest, parts: Parts, access: Access) -> None:
         self.store, self.latest, self.parts, self.access = store, latest, parts, access
         self.skew_ms = 0
+        self.stored = Storage()
         self.url = ""
         self.runner: web.AppRunner | None = None
         self._ids: dict[str, str] = {}
@@ -137,7 +138,7 @@ class WebHub:
             renewal=renewal,
             revocation=revocation,
             counters=new_ingest(store, latest, now_ms, alerts=alerts).counters,
-            storage=Storage,
+            storage=lambda: hub.stored if hub else Storage(),
             now_ms=now_ms,
         )
         hub = cls(store, latest, parts, access)

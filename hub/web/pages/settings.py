@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from agent.wire import words
 from agent.wire.errors import Refused
 from hub.web.guard import PRINCIPAL
 from hub.web.pages.forms import integer_of, read_form
@@ -61,5 +62,7 @@ async def _page(
         "error": error,
         "lengths": LENGTHS,
         "boards": tally.counts.boards,
+        "storage": (storage := parts_of(request).storage()),
+        "stored": f"{words.value(storage.bytes, 'By')} of {words.value(storage.max_bytes, 'By')}",
     }
     return page(request, "settings.html", values, status=status_of(error) if error else 200)
