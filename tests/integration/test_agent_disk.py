@@ -11,6 +11,7 @@ import json
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ async def test_a_disk_that_fills_up_ends_nobody_and_is_over_by_itself(tmp_path: 
             assert board.agent.pid == pid
             # What could not be written waited in memory: no second of it is missing.
             times = [reading.mono_ms for reading in board.ear.readings]
-            assert max(after - before for before, after in zip(times, times[1:], strict=False)) < 1000
+            assert max(after - before for before, after in pairwise(times)) < 1000
             assert not board.ear.holes
             assert await board.agent.stop() == 0
 
