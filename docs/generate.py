@@ -238,7 +238,10 @@ def exits() -> str:
 
     meanings = {
         0: ["Done, or stopped as asked"],
-        1: ["A fault of Lichen itself", "`lichen-agent status`, `doctor` and `sensors read`: a person should look"],
+        1: [
+            "A fault of Lichen itself",
+            "`lichen-agent status`, `doctor` and `sensors read`: a person should look",
+        ],
         2: ["Wrong usage"],
     }
     for kind, status in EXIT_CODES.items():

@@ -236,7 +236,7 @@ class Delivery(RuleBasedStateMachine):
 
     def acknowledge(self, message: Message) -> bool:
         ack = decode_json(Ack, message.payload, max_bytes=10_000)
-        return self.runner.run(self.board.outbox.acknowledge(ack))
+        return bool(self.runner.run(self.board.outbox.acknowledge(ack)))
 
     # --- the network ---------------------------------------------------------------------------
 

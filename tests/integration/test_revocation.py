@@ -45,7 +45,7 @@ async def kept(lab: Lab, board: str) -> list[str]:
         await session.subscribe(f"lichen/v1/{board}/#")
         marker = Message(topics.down(board, "time"), b"the end")
         await session.publish(marker)
-        found = []
+        found: list[str] = []
         async for message in session.messages():
             if message.topic == marker.topic:
                 return sorted(found)

@@ -92,7 +92,7 @@ class Sysfs:
         self.thermal_zone(0, "acpitz", 27800)
         self.thermal_zone(1, "x86_pkg_temp", 51000)
         self.hwmon(0, "acpitz", {"temp1_input": 27800}, device="thermal_zone0")
-        core = {
+        core: dict[str, int | str] = {
             "temp1_input": 51000,
             "temp1_label": "Package id 0",
             "temp1_crit": 100000,
@@ -101,9 +101,15 @@ class Sysfs:
         core |= {"temp2_input": 49000, "temp2_label": "Core 0", "temp2_crit_alarm": 0}
         self.hwmon(1, "coretemp", core, device="coretemp.0")
         for number in (0, 1):
-            files = {"temp1_input": 35850, "temp1_label": "Composite", "temp1_alarm": 0}
+            files: dict[str, int | str] = {"temp1_input": 35850, "temp1_label": "Composite", "temp1_alarm": 0}
             self.hwmon(2 + number, "nvme", files, device=f"nvme{number}")
-        board = {"in0_input": 888, "in1_input": 1016, "fan1_input": 1205, "fan2_input": 0, "fan2_alarm": 1}
+        board: dict[str, int | str] = {
+            "in0_input": 888,
+            "in1_input": 1016,
+            "fan1_input": 1205,
+            "fan2_input": 0,
+            "fan2_alarm": 1,
+        }
         board |= {"temp7_input": "", "pwm1": 128, "intrusion0_alarm": 1}
         self.hwmon(4, "nct6798", board, device="nct6775.656")
 
