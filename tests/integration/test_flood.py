@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,8 +33,9 @@ SECONDS = 20
 async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     async with Lab(tmp_path) as lab:
         async with Store.open(lab.hub_dir / "hub.db") as store, store.write() as tx:
-            for number, id in enumerate(board_ids(BOARDS + 1)):
-                await add_board(tx, id=id, name=f"board-{number}", log_key="", seal_key="", joined_ms=0)
+            joined_ms = time.time_ns() // 1_000_000
+            for id in board_ids(BOARDS + 1):
+                await add_board(tx, id=id, log_key="", seal_key="", joined_ms=joined_ms)
         await lab.start_hub()
         yield lab
 
