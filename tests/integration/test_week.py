@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest
 
 from hub.store.database import Store
-from hub.store.gaps import list_gaps
+from hub.store.gaps import GapRow, list_gaps
 from hub.store.ranges import BUCKET_MS
 from hub.store.readings import RawReading, iter_raw
 from support.fleet.board import Board, Key
@@ -107,7 +107,7 @@ async def live(fleet: Fleet, seed: int) -> None:
         for board in fleet.boards:
             await board.commit_one()  # a gap without readings behind it waits for some
         await until_drained(fleet)
-        await asyncio.sleep(300)  # roll-ups and corrections
+        await asyncio.sleep(HOUR_S)  # roll-ups and corrections
         for board in fleet.boards:
             await board.stop()
         await fleet.hub.stop()
@@ -176,14 +176,33 @@ async def check_gaps(store: Store, board: Board, found: dict[Key, RawReading]) -
         f"{board.id}: of {len(board.committed)} readings {len(missing)} are missing and"
         f" {declared} declared: {gaps}"
     )
+    known = known_boots(found)
+    for boot, _, mono_ms in missing:
+        if boot in known:
+            at_ms = board.machine.boots[boot].zero_ms + mono_ms
+            assert any(covers(gap, at_ms) for gap in gaps), (
+                f"{board.id}: nothing says that {at_ms} is gone: {gaps}"
+            )
     reasons = {gap.reason for gap in gaps}
     assert reasons <= {"outbox-full"}, f"{board.id}: gaps for {reasons}"
     return declared
 
 
+def covers(gap: GapRow, at_ms: int) -> bool:
+    """Whether a gap says that a reading of this time is gone; what it does not know, it does not deny."""
+    after = gap.from_ms is None or gap.from_ms - NEAR_MS <= at_ms
+    before = gap.to_ms is None or at_ms <= gap.to_ms + NEAR_MS
+    return after and before
+
+
+def known_boots(found: dict[Key, RawReading]) -> set[str]:
+    """The boots in which the board ever knew the time, as what is stored of them says."""
+    return {boot for (boot, _, _), reading in found.items() if reading.clock != "unsynced"}
+
+
 def check_times(board: Board, found: dict[Key, RawReading]) -> int:
     """Every time is right where the board ever knew it in that boot; returns how many are not."""
-    known = {boot for (boot, _, _), reading in found.items() if reading.clock != "unsynced"}
+    known = known_boots(found)
     uncertain = 0
     for (boot, _, mono_ms), reading in found.items():
         assert reading.uncertain == (boot not in known), f"{board.id}: {reading}"

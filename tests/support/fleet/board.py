@@ -147,6 +147,7 @@ class Board:
                     connect=self._network.connect,
                     describe=describe,
                     tell=lambda state: None,
+                    hurry=sampler.hurry,
                     draw=self.dice.random,
                 )
                 async with asyncio.TaskGroup() as group:

@@ -199,6 +199,10 @@ class Faults:
 
         await self._with_hub(fault)
 
+    async def somebody_watches(self) -> None:
+        board = self._dice.choice(self._boards)
+        await self._hub.watch(board.id, self._dice.uniform(10, 3 * MINUTE_S))
+
 
 _WEIGHTS: dict[Callable[[Faults], Awaitable[None]], int] = {
     Faults.line_breaks: 10,
@@ -217,5 +221,6 @@ _WEIGHTS: dict[Callable[[Faults], Awaitable[None]], int] = {
     Faults.hub_killed: 6,
     Faults.hub_restarted: 2,
     Faults.hub_disk_full: 2,
+    Faults.somebody_watches: 4,
 }
 """How likely each is beside the others."""

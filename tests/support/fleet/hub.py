@@ -1,6 +1,6 @@
 """The hub of the fleet: everything of `hub.app` that speaks to boards, put together in the same way.
 
-Left out are what listens (pages, joining) and the broker's own process.
+Left out are what listens (pages, joining), retention, and the broker's own process.
 """
 
 from __future__ import annotations
@@ -88,6 +88,13 @@ class Hub:
         self.full = False
         await self._pragma(ROOMY)
 
+    async def watch(self, board: str, seconds: float) -> None:
+        """Look at the page of a board for a while."""
+        commands = self._commands
+        if commands is not None:
+            with commands.watching(board):
+                await asyncio.sleep(seconds)
+
     async def _pragma(self, sql: str) -> None:
         if self._store is not None:
             async with self._store.write() as tx:
@@ -106,7 +113,7 @@ class Hub:
             await latest.load(store)
             alerts = Alerts(store, latest, true_ms, disk=lambda: ROOM)
             await alerts.load()
-            commands = Commands(store, self._home.keys, true_ms)
+            commands = self._commands = Commands(store, self._home.keys, true_ms)
             allowances = Allowances(Limits(), loop.time)
             ingest = Ingest(
                 store,
@@ -115,7 +122,9 @@ class Hub:
                 alerts=alerts,
                 commands=commands,
                 allowances=allowances,
+                # Less often than in the field, and so with more in between: each costs what ten readings do.
                 commit_every_ms=3000,
+                fold_every_s=600,
             )
             await ingest.recover()
             revocation = Revocation(store, self._home.authority, latest, true_ms, deny=_nobody)
@@ -124,7 +133,7 @@ class Hub:
             async with asyncio.TaskGroup() as group:
                 group.create_task(
                     link.keep(
-                        self._network.broker.connect,
+                        self._network.connect_hub,
                         cast("Mosquitto", _Broker()),
                         ingest,
                         commands,
@@ -139,7 +148,7 @@ class Hub:
                 group.create_task(ingest.corrections.run(), name="hub: corrections")
 
     def _forget_store(self) -> None:
-        self._store = None
+        self._store = self._commands = None
 
 
 class _Broker:

@@ -16,6 +16,8 @@ from agent.wire.errors import LinkDown
 from fakes.broker import FakeBroker, lichen_rule
 
 SLOWEST_S = 0.3
+GATHER_S = 2.0
+"""The hub hears of what has come in the meantime, so that one transaction takes all of it."""
 
 
 class Network:
@@ -57,6 +59,12 @@ class Network:
         await self._patiently(address, client)
         async with self.broker.connect(address) as session:
             yield _Line(self, address, session, self._dice.uniform(0.01, SLOWEST_S))
+
+    @asynccontextmanager
+    async def connect_hub(self, address: Address) -> AsyncIterator[Session]:
+        """The hub's way to the broker."""
+        async with self.broker.connect(address) as session:
+            yield _HubLine(session)
 
     async def _patiently(self, address: Address, client: str) -> None:
         try:
@@ -101,3 +109,22 @@ class _Line:
     async def _travel(self) -> None:
         await asyncio.sleep(self._latency_s)
         await self._network.passed(self._address.client_id)
+
+
+class _HubLine:
+    """The connection of the hub."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.subscribe = session.subscribe
+        self.publish = session.publish
+        self.traffic = session.traffic
+
+    async def messages(self) -> AsyncIterator[Message]:
+        loop = asyncio.get_running_loop()
+        turn_s = 0.0
+        async for message in self._session.messages():
+            if loop.time() > turn_s:
+                turn_s = (loop.time() // GATHER_S + 1) * GATHER_S
+                await asyncio.sleep(turn_s - loop.time())
+            yield message
