@@ -23,6 +23,7 @@ from pathlib import Path
 import tomli_w
 
 from agent.base.sqlite import PAGE_BYTES, WAL_PAGES
+from agent.status import read_status
 from agent.wire import topics
 from bench.board import listener
 from bench.budget import Row
@@ -65,11 +66,15 @@ METERED = Profile("metered", 300, 9, 6)
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What a board used over ``reports`` of them, and for one new connection."""
+    """What a board used over ``reports`` of them, and for one new connection.
+
+    ``own_bytes`` is what the board itself counted on the link, from TCP_INFO.
+    """
 
     reports: int
     seconds: float
     link_bytes: int
+    own_bytes: int
     reconnect_bytes: int
     card_bytes: int
 
@@ -81,7 +86,7 @@ async def measure(folder: Path, minutes: float) -> list[Row]:
             networks = [stack.enter_context(network(number)) for number in range(2)]
             return await _measure(folder, minutes, networks, stack)
     except PermissionError as error:
-        missing = Used(1, 1, 0, 0, 0)
+        missing = Used(1, 1, 0, 0, 0, 0)
         return [_none(row, str(error)) for row in _rows(missing, missing)]
 
 
@@ -210,15 +215,16 @@ async def _watch(
     await board.start()
     await lab.until(lambda: board.joined and board.stored() > 0, "the first readings are stored")
     await next_report()
-    began_s, link, written = time.monotonic(), place.traffic().both, _written(flash)
+    began_s, link, own, written = time.monotonic(), place.traffic().both, _own(board), _written(flash)
     reports = max(1, math.floor(minutes * 60 / profile.every_s))
     await next_report(reports)
     seconds, link_bytes = time.monotonic() - began_s, place.traffic().both - link
+    own_bytes = _own(board) - own
     card_bytes = _written(flash) - written
     await board.stop()
     before = place.traffic().both
     await _again(lab, board, next_report)
-    return Used(reports, seconds, link_bytes, place.traffic().both - before, card_bytes)
+    return Used(reports, seconds, link_bytes, own_bytes, place.traffic().both - before, card_bytes)
 
 
 async def _again(lab: Lab, board: Board, next_report: Callable[[], Awaitable[None]]) -> None:
@@ -226,6 +232,14 @@ async def _again(lab: Lab, board: Board, next_report: Callable[[], Awaitable[Non
     await board.start()
     await next_report()
     await lab.until(lambda: board.held() == 0, f"{board.name} has been acknowledged")
+
+
+def _own(board: Board) -> int:
+    """Bytes today, as the board tells: its status is written with each acknowledgement."""
+    status = read_status(Path(board.env["RUNTIME_DIRECTORY"]))
+    assert status is not None, f"{board.name} has written no status"
+    used = status.link.traffic
+    return used.sent + used.received + used.before
 
 
 def _written(flash: Card | None) -> int:
@@ -267,7 +281,8 @@ def _link(profile: Profile, used: Used) -> Row:
         f" {used.reports} reports in {used.seconds:.0f} s, extrapolated to {MONTH_DAYS} days; with"
         f" {RECONNECTS_PER_DAY} new connections a day of {used.reconnect_bytes:,} bytes each (TLS 1.3"
         " handshake with both certificates, announcements and a first report);"
-        " counted by the kernel in the board's own network namespace",
+        " counted by the kernel in the board's own network namespace; the board's own count (TCP_INFO)"
+        f" says {used.own_bytes / max(used.link_bytes, 1):.1%} of that",
     )
 
 
