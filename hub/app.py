@@ -162,7 +162,7 @@ async def _fleet(
         commit_every_ms=config.commit_every_ms,
     )
     await ingest.recover()
-    broker = Mosquitto(_broker(directory, config, authority))
+    broker = Mosquitto(_broker(directory, config, authority), cut=ingest.refused)
     revocation = Revocation(store, authority, latest, now_ms, deny=broker.deny, executor=executor)
     await revocation.enforce()
     throttle = Throttle(allowances, alerts, deny=broker.throttle)

@@ -57,13 +57,17 @@ class Gate:
                 known = self._latest.boards.get(board)
                 self._allowances.check_sensors(board, arrival.batch.blocks, known.values if known else ())
         except Refused as error:
-            self._tally.refuse(board, error.code, str(error))
-            self._alerts.refused(board, str(error))
+            self.refuse(board, error)
             return None
         if isinstance(arrival, ReplyCame):
             self._commands.replied(arrival.board, arrival.reply)
             return None
         return self._dated(arrival) if arrival is not None and message.retain else arrival
+
+    def refuse(self, board: str, why: Refused) -> None:
+        """Count something that ``board`` should not have sent, and name the board."""
+        self._tally.refuse(board, why.code, str(why))
+        self._alerts.refused(board, str(why))
 
     def _dated(self, arrival: Arrival) -> Arrival:
         """A message that the broker had kept, with a time at which it may have been said.

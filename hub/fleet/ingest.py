@@ -107,6 +107,10 @@ class Ingest:
         """What has been counted since the start."""
         return self._tally.counters(waiting=len(self._waiting))
 
+    def refused(self, board: str, why: Refused) -> None:
+        """The broker has cut a board off for what it sent."""
+        self._gate.refuse(board, why)
+
     async def recover(self) -> None:
         """Bring roll-ups and `Latest` up to the last committed batch; nothing, when they are.
 

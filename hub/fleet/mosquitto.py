@@ -1,8 +1,8 @@
 """The hub's broker: a mosquitto of its own, configured, started, watched and ended by the hub.
 
 Owns the folder ``broker/``: mosquitto.conf, acl, mosquitto.db, broker.sock and the lock.  The
-hub's composition root runs it; joining and revoking tell it whom to deny.  It speaks no MQTT and
-opens no certificate.
+hub's composition root runs it; joining and revoking tell it whom to deny, and ingest hears from
+it whom it cut off for what no message is.  It speaks no MQTT and opens no certificate.
 
 Boards come in over TLS with a certificate whose common name becomes user name *and* client id
 (else a certificate could take over another board's session by its client id), and may write
@@ -21,16 +21,17 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import resource
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.base.files import make_directory, write_file
 from agent.wire.envelope import MAX_PAYLOAD
-from agent.wire.errors import Busy, ConfigError
+from agent.wire.errors import Busy, ConfigError, Refused
 from agent.wire.topics import ROOT, check_board_id
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,9 @@ STEADY_S = 60.0
 AUTOSAVE_S = 60
 HEADER_BYTES = 1024
 """Room for topic and properties beside the largest payload."""
+
+CUT = re.compile(r"Client ([a-z2-7]{16}) disconnected due to (oversize|malformed|protocol error)")
+"""How it says that it ended a session, and that its client was to blame (src/loop.c, 2.0)."""
 
 # It says so at each start and at each connection of the hub, and we mean it that way.
 INTENDED = ("should not be run as root", "Unable to set TCP_NODELAY")
@@ -79,8 +83,16 @@ class Settings:
 class Mosquitto:
     """The broker of one hub."""
 
-    def __init__(self, settings: Settings, *, deny: Iterable[str] = (), search: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        deny: Iterable[str] = (),
+        search: str | None = None,
+        cut: Callable[[str, Refused], None] = lambda board, why: None,
+    ) -> None:
         """``search`` is where programs are looked for, like $PATH, which it is if not given.
+        ``cut`` hears of each board that was cut off for what it sent.
 
         Raises ConfigError when mosquitto is missing or the path of its socket is too long.
         """
@@ -95,6 +107,7 @@ class Mosquitto:
         self._check_socket_path()
         self._denied = frozenset(deny)
         self._throttled: frozenset[str] = frozenset()
+        self._cut = cut
         self._process: asyncio.subprocess.Process | None = None
         self._ready = asyncio.Event()
 
@@ -151,6 +164,8 @@ class Mosquitto:
             async for raw in process.stderr:
                 line = raw.decode(errors="replace").strip()
                 _log(line)
+                if (found := CUT.match(line)) is not None:
+                    self._cut(found[1], _why_cut(found[2]))
                 if line.startswith("Error: "):
                     complaint = line.removeprefix("Error: ")
                 if line.startswith("mosquitto version") and line.endswith("running"):
@@ -226,7 +241,8 @@ log_type error
 log_type warning
 log_type notice
 log_type information
-connection_messages false
+# With these it says whom it cut off, and why.
+connection_messages true
 sys_interval 0
 
 # A message is acknowledged end to end, so what is lost between two saves is sent again.
@@ -276,6 +292,12 @@ def access_list(denied: Iterable[str]) -> str:
     for board in sorted(denied):
         lines += ["", f"user {check_board_id(board)}", "topic deny #"]
     return "\n".join(lines) + "\n"
+
+
+def _why_cut(what: str) -> Refused:
+    if what == "oversize":
+        return Refused(f"a message is over the limit of {MAX_PAYLOAD} bytes", code="too-large")
+    return Refused("what it sends is no MQTT", code="invalid")
 
 
 def _ensure_file(path: Path, data: bytes) -> None:
