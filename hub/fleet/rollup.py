@@ -48,12 +48,7 @@ class Fold:
 
     def parts(self) -> list[Part]:
         """What to add to the store, one part for each sensor and bucket."""
-        # Two enormous values can add up to infinity, and that minus infinity is no number.
-        limit = sys.float_info.max
-        return [
-            Part(board, sensor, bucket_ms, low, high, min(max(total, -limit), limit), count)
-            for (board, sensor, bucket_ms), (low, high, total, count) in self._cells.items()
-        ]
+        return [Part(*key, *cell) for key, cell in self._cells.items()]
 
 
 def _cells(block: Block, skip: int) -> dict[tuple[int, int], Cell]:
@@ -64,8 +59,15 @@ def _cells(block: Block, skip: int) -> dict[tuple[int, int], Cell]:
     for index, at_ms, value in islice(rows, skip, None):
         if value is not None:
             values[index, at_ms // BUCKET_MS].append(value)
-    return {key: (min(some), max(some), sum(some), len(some)) for key, some in values.items()}
+    return {key: (min(some), max(some), _finite(sum(some)), len(some)) for key, some in values.items()}
 
 
 def _merged(one: Cell, other: Cell) -> Cell:
-    return min(one[0], other[0]), max(one[1], other[1]), one[2] + other[2], one[3] + other[3]
+    total = _finite(one[2] + other[2])
+    return min(one[0], other[0]), max(one[1], other[1]), total, one[3] + other[3]
+
+
+def _finite(total: float) -> float:
+    # Enormous values can add up to infinity, and that minus infinity is no number: the database
+    # would refuse it, in every commit from then on.
+    return min(max(total, -sys.float_info.max), sys.float_info.max)

@@ -69,6 +69,9 @@ def test_enormous_values_leave_finite_numbers() -> None:
     [part] = folded(block(*[("room", 1.7e308, 0)] * 3))
     assert math.isfinite(part.total)
     assert part.high == 1.7e308
+    up, down = ([("room", value, 0)] * 2 for value in (1.7e308, -1.7e308))
+    [part] = folded(block(*up), block(*down, seq0=3))
+    assert math.isfinite(part.total)
 
 
 READINGS = st.lists(
