@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from hub.store.database import upsert
 from hub.store.schema import gaps
 
 
@@ -35,9 +36,19 @@ class GapRow:
 
 
 async def add_gaps(tx: AsyncConnection, rows: Sequence[GapRow]) -> None:
-    """Store gaps."""
-    if rows:
-        await tx.execute(insert(gaps), [{name: getattr(row, name) for name in row.__slots__} for row in rows])
+    """Store gaps; one that begins where another does takes its place.
+
+    That is for a stream that was forgotten (`hub.store.retention`) and comes back after all, as from
+    a card that is set back to an old copy: its board may not stop every commit from then on.
+    """
+    if not rows:
+        return
+    adding = upsert(tx, gaps)
+    newer = {name: adding.excluded[name] for name in ("count", "from_ms", "to_ms", "reason", "received_ms")}
+    await tx.execute(
+        adding.on_conflict_do_update(index_elements=["board", "stream", "seq0"], set_=newer),
+        [{name: getattr(row, name) for name in row.__slots__} for row in rows],
+    )
 
 
 async def list_gaps(tx: AsyncConnection, board: str, from_ms: int, to_ms: int) -> list[GapRow]:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 
 from agent.base.broker import Message
 from agent.wire import topics
@@ -20,7 +21,7 @@ from agent.wire.envelope import ZLIB_JSON
 from agent.wire.messages import About, Held, Presence, Sensor
 from agent.wire.plain import dumps
 from hub.fleet.latest import BoardLatest
-from hub.store import boards
+from hub.store import boards, schema
 from hub.store.database import Store
 from hub.store.gaps import list_gaps
 from support.ingesting import Hub, Line
@@ -151,6 +152,20 @@ async def test_a_batch_may_hold_nothing_but_a_gap(hub: Hub) -> None:
     line = await hub.take(made.message(low=21, gaps=[made.gap(1, 20)]))
     assert line.acks() == [{made.name: 20}]
     assert await hub.stored() == []
+
+
+async def test_a_gap_of_a_stream_that_was_forgotten_is_told_again_and_does_no_harm(hub: Hub) -> None:
+    """As from a card that is set back to a copy from years ago."""
+    made = stream(30)
+    again = made.message((11, 20), low=11, gaps=[made.gap(1, 10)])
+    await hub.take(again)
+    async with hub.store.write() as tx:
+        await tx.execute(delete(schema.streams))
+    line = await hub.take(again)
+    assert line.acks() == [{made.name: 20}]
+    async with hub.store.read() as tx:
+        [gap] = await list_gaps(tx, BOARD, 0, 2**53)
+    assert (gap.seq0, gap.count) == (1, 10)
 
 
 async def test_what_a_deleted_outbox_took_with_it_is_lost_between_two_known_times(hub: Hub) -> None:
