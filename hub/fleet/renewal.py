@@ -79,13 +79,10 @@ class Renewal:
         "expired" (the challenge), "invalid" (the request), "too-many".
         """
         now_ms = self._now_ms()
-        self._throttle.check(remote)
-        try:
+        if peer:  # the handshake has proven it; behind its address may be a whole site
             board = await self._speaker(request, peer)
-        except Refused:
-            if remote:
-                self._throttle.charge(remote)
-            raise
+        else:
+            board = await self._stranger(request, remote)
         self._pace.charge(board)
         loop = asyncio.get_running_loop()
         issued = await loop.run_in_executor(
@@ -98,6 +95,16 @@ class Renewal:
             await events.add_event(tx, at_ms=now_ms, kind="renewed", text=text, board=board, actor="board")
         log.info("certificate renewed", extra={"board": board, "by": "certificate" if peer else "log key"})
         return RenewAnswer(issued.pem, self._document())
+
+    async def _stranger(self, request: RenewRequest, remote: str) -> str:
+        """`_speaker` of a connection that showed no certificate, and not too often."""
+        self._throttle.check(remote)
+        try:
+            return await self._speaker(request, "")
+        except Refused:
+            if remote:
+                self._throttle.charge(remote)
+            raise
 
     async def _speaker(self, request: RenewRequest, peer: str) -> str:
         """The id of the board that has shown that it asks.  Raises Refused."""

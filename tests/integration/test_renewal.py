@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -73,6 +74,14 @@ async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
 
 
 # --- the rules --------------------------------------------------------------------------------------------
+
+
+async def test_who_guesses_at_an_address_does_not_keep_boards_with_certificates_there_out(hub: Hub) -> None:
+    request = replace(hub.request(), board="b" * 16)
+    for _ in range(11):
+        await hub.says_no(request, remote="192.0.2.1")
+    await hub.says_no(hub.request(), "too-many", remote="192.0.2.1")
+    assert await hub.renewal.renew(hub.request(), peer=hub.board.board, remote="192.0.2.1")
 
 
 async def test_a_board_that_was_away_for_a_year_renews_by_its_log_key(hub: Hub) -> None:
