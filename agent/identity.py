@@ -25,8 +25,11 @@ from __future__ import annotations
 import binascii
 import datetime as dt
 import logging
+import os
 import ssl
 import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -144,8 +147,6 @@ class Identity:
 
     def check_certificate(self, chain_pem: str, ca_pem: str) -> None:
         """Raise Corrupt unless a certificate is by this authority, for our TLS key and in our name."""
-        import tempfile  # only when a certificate has come
-
         leaf = chain_pem.encode()
         shown = openssl("x509", "-noout", "-subject", "-nameopt", "RFC2253", "-pubkey", stdin=leaf)
         subject, _, key = shown.decode().partition("\n")
@@ -153,21 +154,10 @@ class Identity:
             raise Corrupt(f"the hub's certificate is for {subject[:80]!r}, not for CN={self.board}")
         if key.strip() != self.tls_public_key().strip():
             raise Corrupt("the hub's certificate is for another key than ours")
-        with tempfile.TemporaryDirectory(prefix="lichen-certificate-") as folder:
-            ca, chain = Path(folder, "ca.pem"), Path(folder, "chain.pem")
-            ca.write_text(ca_pem)
-            chain.write_bytes(leaf)
-            # The dates are left to the connection, which knows whether the clock can be trusted.
-            options = (
-                "-no_check_time",
-                "-purpose",
-                "sslclient",
-                "-CAfile",
-                str(ca),
-                "-untrusted",
-                str(chain),
-            )
-            openssl("verify", *options, str(chain))
+        try:
+            _verify(leaf, ca_pem.encode())
+        except OSError as error:
+            raise Refused(f"the hub's certificate cannot be checked: {error.strerror or error}") from error
 
     def certificate(self) -> tuple[int | None, int]:
         """When our certificate was given, if that is known, and when it ends.
@@ -333,17 +323,45 @@ def _fields(der: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
-def openssl(*arguments: str, stdin: bytes = b"") -> bytes:
-    """What ``openssl`` writes to its standard output.  Raises ConfigError, Corrupt."""
+def _verify(chain: bytes, ca: bytes) -> None:
+    """Raise Corrupt unless the authority issued the certificate; OSError without memory for that."""
+    with _in_memory(ca) as ca_file, _in_memory(chain) as chain_file:
+        path = f"/dev/fd/{chain_file}"
+        # The dates are left to the connection, which knows whether the clock can be trusted.
+        options = ("-no_check_time", "-purpose", "sslclient", "-CAfile", f"/dev/fd/{ca_file}")
+        openssl("verify", *options, "-untrusted", path, path, files=(ca_file, chain_file))
+
+
+@contextmanager
+def _in_memory(data: bytes) -> Iterator[int]:
+    """The descriptor of a file that needs no disk, which may be full or read-only."""
+    descriptor = os.memfd_create("lichen-certificate")
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        file.write(data)
+        yield descriptor
+
+
+def openssl(*arguments: str, stdin: bytes = b"", files: Sequence[int] = ()) -> bytes:
+    """What ``openssl``, which gets ``files``, writes to its standard output.
+
+    Raises ConfigError, Corrupt, Refused.
+    """
     import subprocess  # only when a key or certificate is made
 
     try:
         done = subprocess.run(
-            ["openssl", *arguments], input=stdin, capture_output=True, timeout=OPENSSL_TIMEOUT_S, check=False
+            ["openssl", *arguments],
+            input=stdin,
+            capture_output=True,
+            pass_fds=files,
+            timeout=OPENSSL_TIMEOUT_S,
+            check=False,
         )
     except FileNotFoundError as error:
         reason = "the command openssl is missing"
         raise ConfigError(reason, hint="install the package openssl") from error
+    except OSError as error:  # too little memory for another process, say
+        raise Refused(f"openssl cannot be started: {error.strerror or error}") from error
     except subprocess.TimeoutExpired as error:
         raise Corrupt(f"openssl {arguments[0]} did not end within {OPENSSL_TIMEOUT_S} s") from error
     if done.returncode:

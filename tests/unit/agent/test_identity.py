@@ -10,7 +10,7 @@ import pytest
 
 from agent.identity import Identity, Membership, certificate_end_ms, open_identity, recognise, trusting
 from agent.wire import note
-from agent.wire.errors import ConfigError, Corrupt
+from agent.wire.errors import ConfigError, Corrupt, Refused
 from support.homehub import HomeHub
 
 KEYS = ("log.key", "seal.key", "tls.key")
@@ -169,6 +169,19 @@ def test_a_certificate_tells_when_it_ends_and_when_it_was_given(identity: Identi
     identity.replace_certificate(issued.pem, None)
     assert identity.certificate() == (None, issued.not_after_ms)
     identity.tls(hub.authority.ca_pem, "synced")  # the line above the certificate disturbs nobody
+
+
+def test_a_machine_that_cannot_start_openssl_refuses_a_certificate(
+    identity: Identity, hub: HomeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.admit(identity)
+    pem = (identity.directory / "tls.pem").read_text()
+    identity.check_certificate(pem, hub.authority.ca_pem)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "openssl").touch(0o600)
+    # An OSError would end the agent, and it would ask the hub for another one at its next start.
+    with pytest.raises(Refused, match="openssl cannot be started: Permission denied"):
+        identity.check_certificate(pem, hub.authority.ca_pem)
 
 
 def test_a_certificate_may_end_after_2049(identity: Identity, hub: HomeHub) -> None:
