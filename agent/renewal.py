@@ -78,12 +78,19 @@ class Renewal:
 
         Raises Corrupt or ConfigError for a damaged identity.
         """
+        in_vain, renewed_s = 0, -HIGH_S
         while True:
             if not self.wanted.is_set() and not self.is_due():
                 await self._wait(LOOK_S if self._clock.known_ms() is not None else LOOK_AGAIN_S)
                 continue
+            if _now_s() - renewed_s >= HIGH_S:
+                in_vain = 0
+            else:
+                # A new one is not what was missing, if that is not accepted either.
+                await asyncio.sleep(backoff_s(in_vain, low_s=self._low_s, high_s=HIGH_S, draw=self._draw))
+                in_vain += 1
             await self._renew()
-            self._drawn = self._draw()
+            self._drawn, renewed_s = self._draw(), _now_s()
 
     def is_due(self) -> bool:
         """Whether two thirds of the certificate's life are over, and this board's moment has come."""
@@ -122,6 +129,10 @@ class Renewal:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(most_s):
                 await self.wanted.wait()
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def renew(identity: Identity, clock: Clock, by_proof: bool) -> int:

@@ -154,6 +154,26 @@ async def test_a_board_in_1970_asks_when_the_broker_does_not_let_it_in(tmp_path:
     assert [by_proof for _, by_proof in calendar.asked] == [True]
 
 
+@virtual
+async def test_a_broker_that_accepts_no_certificate_at_all_costs_the_hub_few(tmp_path: Path) -> None:
+    calendar = Calendar(tmp_path, given_ms=START_MS, until_ms=START_MS + LIFE_MS)
+    renewal = Renewal(calendar.identity, Config(), virtual_clock(), ask=calendar.ask, draw=lambda: 1.0)
+
+    async def link() -> None:
+        while True:
+            renewal.wanted.set()
+            await renewal.renewed.wait()
+            renewal.renewed.clear()
+            await asyncio.sleep(0.1)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(run(), name=run.__name__) for run in (renewal.run, link)]
+        await asyncio.sleep(86_400)
+        for task in tasks:
+            task.cancel()
+    assert 24 < len(calendar.asked) < 24 + 14  # once an hour, when that has been reached
+
+
 # --- whoever answers -------------------------------------------------------------------------------------
 
 
