@@ -33,7 +33,7 @@ from agent.reports import Publish, Reports
 from agent.wire import note, topics
 from agent.wire.decode import decode, decode_json
 from agent.wire.envelope import MAX_INFLATED, unpack
-from agent.wire.errors import Busy, Corrupt, LinkDown, Refused
+from agent.wire.errors import Busy, ConfigError, Corrupt, LinkDown, Refused
 from agent.wire.joining import HubDocument
 from agent.wire.messages import Ack, Command, HubTime, Live, Reply, read_text
 from agent.wire.plain import dumps
@@ -83,7 +83,8 @@ class Inbox:
         async for message in messages:
             try:
                 await self._receive(message)
-            except (Refused, Corrupt, Busy) as error:
+            # ConfigError: the card does not take a document, and the one that we have is still good.
+            except (Refused, Corrupt, Busy, ConfigError) as error:
                 if self._complaint != (complaint := f"{message.topic}: {error}"):
                     self._complaint = complaint
                     log.warning("message not taken", extra={"topic": message.topic, "error": str(error)})
@@ -126,7 +127,10 @@ class Inbox:
         """Keep a newer hub document.  Raises LinkDown when it says that the hub has moved."""
         document = await asyncio.to_thread(self._identity.replace_document, hub_note)
         if document is None:
-            return
+            # Renewing may have brought it already; what this session goes by is another matter.
+            document = self._identity.document()
+            if document.number <= self._document.number:
+                return
         before, self._document = self._document, document
         log.info("hub document replaced", extra={"number": document.number, "hub": document.hub})
         if _place(document) != _place(before):

@@ -499,6 +499,31 @@ async def test_a_newer_document_brings_its_command_key(bench: Bench, tmp_path: P
         assert len(bench.ear.abouts) == 1  # the same session
 
 
+async def test_a_document_that_renewing_brought_is_gone_by_when_the_hub_says_it(
+    bench: Bench, tmp_path: Path
+) -> None:
+    other = HomeHub(tmp_path / "other")
+    keys = replace(bench.hub.keys.public, command=other.keys.command.vkey)
+    document = bench.hub.document(2, keys=keys)
+    async with bench.linked():
+        await until(lambda: bench.ear.abouts)
+        nonce = bench.ear.presences[0].nonce
+        assert bench.identity.replace_document(document)
+        await tell(bench, "hub", document.encode(), retain=True)
+        await tell(bench, "command", bench.hub.command(bench.board, nonce, "ping", signer=other.keys.command))
+        await until(lambda: bench.ear.replies)
+
+
+async def test_a_document_that_cannot_be_written_does_not_end_the_link(bench: Bench) -> None:
+    async with bench.linked():
+        await until(lambda: bench.ear.abouts)
+        (bench.identity.directory / ".hub.note.new").mkdir()  # as a card does that fails
+        await tell(bench, "hub", bench.hub.document(2).encode(), retain=True)
+        await bench.commit(1)
+        await until(lambda: bench.all_stored)
+    assert bench.identity.document().number == 1
+
+
 async def test_a_hub_that_moves_is_followed(bench: Bench) -> None:
     addresses: list[str] = []
 
