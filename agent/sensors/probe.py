@@ -66,9 +66,15 @@ class Probe:
             error = Refused(f"no answer within {self.config.timeout_s:g} s", code="timeout")
         except LichenError as failure:
             error = failure
-        except Exception as failure:  # noqa: BLE001  a driver's fault costs its own sensor, not the board
-            error = Refused(f"{type(failure).__name__}: {failure}", code="fault")
-            error.__cause__ = failure
+        # A driver's fault costs its own sensor, not the board: not even when it ends the process.
+        except (Exception, SystemExit) as failure:  # noqa: BLE001
+            error = _fault(failure)
+        except asyncio.CancelledError as failure:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody stops us: something that the driver waited for was cancelled.
+            error = _fault(failure)
         return dict.fromkeys((channel.name for channel in self.channels), error)
 
     async def close(self) -> None:
@@ -76,3 +82,9 @@ class Probe:
         driver, self._driver = self._driver, None
         if driver is not None:
             await driver.close()
+
+
+def _fault(failure: BaseException) -> Refused:
+    error = Refused(f"{type(failure).__name__}: {failure}", code="fault")
+    error.__cause__ = failure
+    return error

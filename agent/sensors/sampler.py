@@ -266,7 +266,9 @@ class _Sensor:
     def take(self, name: str, answer: Answer, mono_ms: int, wall_ms: int) -> Sequence[Reading]:
         """Remember what a channel said; the readings that are to be kept of it."""
         if isinstance(answer, LichenError):
-            before, text = self.latest[name], str(answer)[:MAX_ERROR]
+            before = self.latest[name]
+            # A driver may quote bytes that are no text, which no message can carry.
+            text = str(answer)[:MAX_ERROR].encode("utf-8", "replace").decode()
             self.latest[name] = Latest(before.value, before.mono_ms, before.wall_ms, text, answer.code)
             return self._sieves[name].sift(Reading(name, None, mono_ms, wall_ms))
         value, stale = (answer.value, True) if isinstance(answer, Stale) else (answer, False)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from agent.sensors.pending import MAX_PENDING
 from agent.sensors.sampler import Sampler
 from agent.wire.errors import Busy, LichenError, Refused
 from agent.wire.messages import ClockState, Reading
+from agent.wire.plain import dumps
 from fakes.sensor import HANGS, FakeSensors
 from support.virtual import WALL_MS, VirtualLoop, virtual, virtual_clock
 
@@ -193,6 +195,41 @@ async def test_a_fault_of_a_driver_is_logged_with_its_traceback(caplog: pytest.L
     (record,) = caplog.records
     assert record.exc_info
     assert record.exc_info[0] is KeyError
+
+
+async def gives_up() -> float:
+    raise SystemExit(3)
+
+
+async def is_left_alone() -> float:
+    """Waits for something that is cancelled, as a library does with what it has lost."""
+    lost = asyncio.get_running_loop().create_future()
+    lost.cancel()
+    return float(await lost)
+
+
+@pytest.mark.parametrize("fault", [gives_up, is_left_alone], ids=["SystemExit", "CancelledError"])
+@virtual
+async def test_a_driver_ends_neither_the_agent_nor_its_own_task(
+    fault: Callable[[], Awaitable[float]],
+) -> None:
+    world, box = FakeSensors(), Box()
+    world.says["room"] = fault
+    sampling = sampler(world, box, world.configure("room"))
+    async with running(sampling):
+        await asyncio.sleep(25)
+        assert world.asked["room"] == 3
+        assert sampling.latest()["room"].code == "fault"
+
+
+@virtual
+async def test_the_words_of_a_driver_can_be_sent() -> None:
+    world = FakeSensors()
+    world.says["room"] = Refused(f"no {os.fsdecode(bytes([0xFF]))} here")
+    sampling = sampler(world, Box(), world.configure("room"))
+    async with running(sampling):
+        await asyncio.sleep(1)
+        assert b"no ? here" in dumps(sampling.sensors())
 
 
 @virtual
