@@ -16,6 +16,7 @@ reason stands where the sensor's value would, and the fault is looked at again a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
 from agent.sensors.driver import (
@@ -28,6 +29,7 @@ from agent.sensors.driver import (
 )
 from agent.wire.decode import decode
 from agent.wire.errors import ConfigError, LichenError, Refused
+from agent.wire.messages import Sensor
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -53,14 +55,36 @@ def read_sensor(table: Mapping[str, Any], where: str) -> SensorConfig:
         raise unknown_kind(kind, [*KINDS, *kinds()], where)
     try:
         options = read_options(load_kind(kind), table, where)
-        options.list_channels()
+        complaint = _complaint(options)
     except ConfigError:
         raise
     except Refused as error:
         return _stand_in(table, where, str(error))
     except Exception as error:  # noqa: BLE001  a package of somebody else costs its own sensor
         return _stand_in(table, where, _reason(kind, "cannot read its configuration", error))
-    return options
+    return _stand_in(table, where, f"the driver of {kind!r} {complaint}") if complaint else options
+
+
+def _complaint(options: SensorConfig) -> str:
+    """What no message could carry, or one sensor alone may not have; empty when all is well.
+
+    The hub refuses a whole batch for one bad name in it.
+    """
+    float(options.fastest_s)
+    names = []
+    for channel in options.list_channels():
+        try:
+            decode(Sensor, {"kind": "", **asdict(channel)})
+        except Refused as error:
+            return f"has a bad channel: {error}"
+        names.append(channel.name)
+    if not names:
+        return "has no channel"
+    if len(set(names)) < len(names):
+        return f"has channels of one name: {', '.join(sorted(names))[:128]}"
+    if names != [options.name] and not all(name.startswith(f"{options.name}.") for name in names):
+        return f"has channels that are not of {options.name!r}: {', '.join(sorted(names))[:128]}"
+    return ""
 
 
 def load_kind(kind: str) -> Kind:

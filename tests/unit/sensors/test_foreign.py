@@ -131,6 +131,26 @@ async def test_a_broken_driver_costs_its_sensor_and_says_why(
     assert parse(show(config)).sensors == config.sensors
 
 
+@pytest.mark.parametrize(
+    ("channels", "reason"),
+    [
+        ("()", "has no channel"),
+        ('(Channel(self.name + ".T 1"),)', "has a bad channel: name: 'disks.T 1' is not "),
+        ("(Channel(self.name, 7),)", "has a bad channel: unit: "),
+        ('(Channel(self.name, "x" * 257),)', "has a bad channel: unit: "),
+        ("(Channel(self.name), Channel(self.name))", "has channels of one name: disks, disks"),
+        ('(Channel("other"),)', "has channels that are not of 'disks': other"),
+        ('("x",)', "cannot read its configuration: TypeError: "),
+        ("None", "cannot read its configuration: TypeError: "),
+    ],
+)
+def test_a_driver_with_impossible_channels_costs_its_sensor(site: Site, channels: str, reason: str) -> None:
+    site.install("lichen_psi", EXAMPLE.replace('(Channel(self.name, "%", "waiting"),)', channels))
+    (sensor,) = parse("[[sensors]]\n" + _toml(TABLE)).sensors
+    assert isinstance(sensor, Unloadable)
+    assert sensor.reason.startswith(f"the driver of 'psi' {reason}")
+
+
 def _toml(table: dict[str, str]) -> str:
     return "".join(f'{key} = "{value}"\n' for key, value in table.items())
 
