@@ -62,15 +62,17 @@ class BootNews:
     _changed: set[BootKey] = field(default_factory=set)
 
     async def look_up(self, tx: Tx, arrivals: Sequence[Arrival]) -> None:
-        """Read the boots of those boards for which memory does not do."""
-        for arrival in arrivals:
-            if isinstance(arrival, ReadingsCame):
-                if self._unsettled(arrival.board, arrival.batch.blocks):
-                    self._read.add(arrival.board)
-            elif isinstance(arrival, PresenceCame) and arrival.presence.state == "online":
-                self._read.add(arrival.board)
-        if self._read:
-            self._rows = await boots.list_boots(tx, self._read)
+        """Read the boots that boards speak of for which memory does not do, and which is their newest."""
+        births = [each for each in arrivals if isinstance(each, PresenceCame) and _is_birth(each)]
+        batches = [each for each in arrivals if isinstance(each, ReadingsCame) and each.batch.blocks]
+        self._read = {each.board for each in births}
+        self._read |= {each.board for each in batches if self._unsettled(each.board, each.batch.blocks)}
+        if births:
+            self._rows |= await boots.newest_boots(tx, {each.board for each in births})
+        keys = {(each.board, each.presence.boot) for each in births}
+        keys |= {(each.board, each.batch.blocks[0].boot) for each in batches if each.board in self._read}
+        if keys:
+            self._rows |= await boots.find_boots(tx, keys)
 
     async def write(self, tx: Tx) -> None:
         """Store what has changed."""
@@ -125,8 +127,6 @@ class BootNews:
 
     def _unsettled(self, board: str, blocks: Sequence[Block]) -> bool:
         """Whether blocks need what is stored of their boot; those of a clock that is right do not."""
-        if not blocks:
-            return False
         if self.known.offset_of(board, blocks[0].boot) is None:
             return True
         for block in blocks:  # noqa: SIM110  each message comes by here, and any() takes three times as long
@@ -161,3 +161,7 @@ class BootNews:
         self._rows[key] = row
         self._changed.add(key)
         return row
+
+
+def _is_birth(came: PresenceCame) -> bool:
+    return came.presence.state == "online"

@@ -19,7 +19,7 @@ from agent.wire.messages import Block, read_batch
 from hub.store.boards import LatestValues, PresenceState
 from hub.store.boots import BootKey
 from hub.store.clocks import Timed, timed
-from hub.store.database import Store, upsert
+from hub.store.database import Store, find_pairs, upsert
 from hub.store.schema import batches, boards, boots, sensors, streams
 
 StreamKey = tuple[str, str]
@@ -77,11 +77,9 @@ def blocks_of(payload: bytes, content_type: str) -> tuple[Block, ...]:
 
 async def contiguous(tx: AsyncConnection, keys: Set[StreamKey]) -> dict[StreamKey, int]:
     """Up to which seq each of these streams is settled; those never heard of are left out."""
-    # By board alone.  SQLite reads the whole table for a list of pairs, and a board has one
-    # stream for each start of its agent.
-    columns = (streams.c.board, streams.c.stream, streams.c.contiguous)
-    rows = await tx.execute(select(*columns).where(streams.c.board.in_({board for board, _ in keys})))
-    return {(board, stream): seq for board, stream, seq in rows if (board, stream) in keys}
+    # Not all of a board: it has one for each start of its agent, and may start over and over.
+    found = find_pairs(tx, streams, keys, "board", "stream", "contiguous")
+    return {(board, stream): seq async for board, stream, seq in found}
 
 
 async def stream_end_ms(tx: AsyncConnection, board: str, stream: str) -> int | None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from hub.store.database import upsert
-from hub.store.schema import batches, boots
+from hub.store.database import find_pairs, upsert
+from hub.store.schema import batches, boards, boots
 
 BootKey = tuple[str, str]
 """(board, boot)"""
@@ -30,9 +30,16 @@ class BootRow:
     offset_ms: int | None = None
 
 
-async def list_boots(tx: AsyncConnection, boards: Collection[str]) -> dict[BootKey, BootRow]:
-    """Every boot of these boards."""
-    rows = await tx.execute(select(boots).where(boots.c.board.in_(boards)))
+async def find_boots(tx: AsyncConnection, keys: Collection[BootKey]) -> dict[BootKey, BootRow]:
+    """Those of these boots that were heard of."""
+    return {(row[0], row[1]): BootRow(*row) async for row in find_pairs(tx, boots, keys, *BootRow.__slots__)}
+
+
+async def newest_boots(tx: AsyncConnection, ids: Collection[str]) -> dict[BootKey, BootRow]:
+    """The boot of each of these boards that was born last; boards without one are left out."""
+    born_ms = select(func.max(boots.c.born_ms)).where(boots.c.board == boards.c.id).correlate(boards)
+    newest = and_(boots.c.board == boards.c.id, boots.c.born_ms == born_ms.scalar_subquery())
+    rows = await tx.execute(select(boots).select_from(boards.join(boots, newest)).where(boards.c.id.in_(ids)))
     return {(row.board, row.boot): BootRow(*row) for row in rows}
 
 

@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,6 +39,8 @@ REVISION = "0002"
 
 READERS = 4
 BUSY_TIMEOUT_S = 10
+PAIRS = 10_000
+"""Pairs in one statement: SQLite takes 32,766 parameters (SQLITE_MAX_VARIABLE_NUMBER)."""
 WAL_BYTES = 64 * 1024 * 1024
 """What is kept of the write-ahead log after a long transaction has let it grow."""
 
@@ -125,6 +128,28 @@ def upsert(tx: AsyncConnection, table: Table) -> sqlite.Insert:
     if tx.dialect.name == "postgresql":
         return cast("sqlite.Insert", postgresql.insert(table))  # spelled the same
     return sqlite.insert(table)
+
+
+async def find_pairs(
+    tx: AsyncConnection, table: Table, pairs: Iterable[tuple[str, str]], *columns: str
+) -> AsyncIterator[Sequence[Any]]:
+    """These columns of each row of ``table`` whose primary key, of two columns, is among ``pairs``.
+
+    A join, because for a list of pairs SQLite reads the whole table.  And as plain SQL, because
+    Core takes longer to compile a list of values than SQLite to look them up.
+    """
+    first, second = (column.name for column in table.primary_key)
+    wanted = list(pairs)
+    for start in range(0, len(wanted), PAIRS):
+        some = wanted[start : start + PAIRS]
+        statement = (  # names of ours alone
+            f"WITH asked (a, b) AS (VALUES {','.join(['(?,?)'] * len(some))})"  # noqa: S608
+            f" SELECT {','.join(f'found.{name}' for name in columns)}"
+            f" FROM asked JOIN {table.name} found ON found.{first} = a AND found.{second} = b"
+        )
+        rows = await tx.exec_driver_sql(statement, tuple(chain.from_iterable(some)))
+        for row in rows:
+            yield row
 
 
 # --- connections ---------------------------------------------------------------------------------

@@ -116,6 +116,7 @@ boots = Table(
     # What to add to mono_ms of this boot to have the time; null as long as the board's clock was
     # not known to be right in it.  Once set it never changes: roll-ups are made with it.
     Column("offset_ms", BigInteger),
+    Index("boots_born", "board", "born_ms"),
 )
 
 batches = Table(

@@ -25,10 +25,9 @@ from hub.fleet.arrivals import PresenceCame, read_arrival
 from hub.fleet.boots import BootNews, KnownBoots
 from hub.fleet.commit import Commit
 from hub.store import schema
-from hub.store.boots import list_boots
 from hub.store.gaps import GapRow, list_gaps
 from hub.store.ranges import BUCKET_MS, read_range
-from support.ingesting import Hub, Line
+from support.ingesting import Hub, Line, boots_of
 from support.stream import BOARD, BOOT, WALL_MS, Stream
 
 DAY_MS = 86_400_000
@@ -445,9 +444,9 @@ async def test_a_boot_is_written_once_not_with_each_message(hub: Hub) -> None:
     made.sample(60)
     await hub.take(made.message((1, 20)))
     async with hub.store.read() as tx:
-        before = await list_boots(tx, [BOARD])
+        before = await boots_of(tx, BOARD)
     assert before[BOARD, BOOT].offset_ms == WALL_MS
     hub.now_ms += 60_000
     await hub.take(made.message((21, 40), low=21), made.message((41, 60), low=41))
     async with hub.store.read() as tx:
-        assert await list_boots(tx, [BOARD]) == before
+        assert await boots_of(tx, BOARD) == before

@@ -9,11 +9,12 @@ import asyncio
 import logging
 import random
 import shutil
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, text
 
 from agent.base.broker import Message
 from agent.wire import topics
@@ -41,6 +42,26 @@ def stream(count: int = 30, name: str = "s" * 16, **options: object) -> Stream:
     made = Stream(name, **options)  # type: ignore[arg-type]
     made.sample(count)
     return made
+
+
+async def test_a_board_that_was_started_very_often_is_looked_up_no_slower(hub: Hub) -> None:
+    """Else one that starts over and over, or says so, holds up every commit, and so all others."""
+    many = "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 50000) "
+    async with hub.store.write() as tx:
+        for into in (
+            "streams SELECT :board, printf('%016d', i), 1, 1 FROM n",
+            "boots SELECT :board, printf('%032d', i), i, 1, 1 FROM n",
+        ):
+            await tx.execute(text(f"{many}INSERT INTO {into}"), {"board": BOARD})
+    made, born = stream(10), Presence("online", "n", BOOT, 1)
+    tracemalloc.start()
+    try:
+        await hub.take(Message(topics.up(BOARD, "presence"), dumps(born)), made.message((1, 10)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**21, f"{peak / 2**20:.1f} MB for a board with 50,000 streams and boots"
+    assert await hub.stored() != []
 
 
 # --- exactly once --------------------------------------------------------------------------------

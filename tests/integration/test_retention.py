@@ -19,14 +19,14 @@ from hub.config import Retention as Config
 from hub.fleet.retention import BATCHES, DAY_MS, Retention
 from hub.store import boards, schema
 from hub.store.batches import NewBatch, add_batches, add_sensors, move_streams
-from hub.store.boots import BootRow, list_boots, save_boots
+from hub.store.boots import BootRow, save_boots
 from hub.store.database import Store
 from hub.store.events import list_events
 from hub.store.facts import write_fact
 from hub.store.gaps import GapRow, add_gaps, list_gaps
 from hub.store.ranges import read_range
 from hub.store.rollups import Part, add_parts
-from support.ingesting import Hub, Line
+from support.ingesting import Hub, Line, boots_of
 from support.stream import BOARD, BOOT, WALL_MS, Stream
 
 OTHER = "c" * 16
@@ -291,10 +291,10 @@ async def test_boots_stay_as_long_as_readings_need_them(store: Store) -> None:
     await fill(store, 1)  # received 1,000 days ago
     await retention(store, LARGE).turn()
     async with store.read() as tx:
-        assert len(await list_boots(tx, [BOARD, OTHER])) == 4
+        assert len(await boots_of(tx, BOARD, OTHER)) == 4
     await retention(store, Config(max_bytes=1)).turn()
     async with store.read() as tx:
-        assert {boot for _, boot in await list_boots(tx, [BOARD, OTHER])} == {"newest", "only"}
+        assert {boot for _, boot in await boots_of(tx, BOARD, OTHER)} == {"newest", "only"}
 
 
 async def test_a_birth_in_a_boot_that_was_forgotten_is_that_of_a_new_one(tmp_path: Path) -> None:
@@ -306,6 +306,6 @@ async def test_a_birth_in_a_boot_that_was_forgotten_is_that_of_a_new_one(tmp_pat
             await hub.take(Message(topic, dumps(said)))
         await retention(hub.store, LARGE).turn()
         async with hub.store.read() as tx:
-            assert {boot[0] for _, boot in await list_boots(tx, [BOARD])} == {"2"}
+            assert {boot[0] for _, boot in await boots_of(tx, BOARD)} == {"2"}
         await hub.take(Message(topic, dumps(births[0])))
         assert "identity-twice" not in [each.code for each in hub.latest.boards[BOARD].problems]

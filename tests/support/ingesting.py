@@ -25,7 +25,8 @@ from hub.fleet.commands import Commands
 from hub.fleet.ingest import Ingest
 from hub.fleet.latest import Latest
 from hub.store import boards, schema
-from hub.store.database import Store
+from hub.store.boots import BootKey, BootRow
+from hub.store.database import Store, Tx
 from hub.store.events import list_events
 from hub.store.problems import list_problems
 from hub.store.readings import RawReading, iter_raw
@@ -187,3 +188,9 @@ class Hub:
         async with self.store.read() as tx:
             rows = await list_problems(tx, open=open)
         return [(row.board, row.code, row.since_ms) for row in reversed(rows)]
+
+
+async def boots_of(tx: Tx, *ids: str) -> dict[BootKey, BootRow]:
+    """Every boot that is stored of these boards."""
+    rows = await tx.execute(select(schema.boots).where(schema.boots.c.board.in_(ids)))
+    return {(row.board, row.boot): BootRow(*row) for row in rows}

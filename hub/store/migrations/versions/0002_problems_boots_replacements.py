@@ -34,6 +34,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["board"], ["boards.id"]),
         sa.PrimaryKeyConstraint("board", "boot"),
     )
+    op.create_index("boots_born", "boots", ["board", "born_ms"])
     op.create_table(
         "problems",
         sa.Column("id", ROW_ID, nullable=False),
