@@ -48,7 +48,7 @@ class Fold:
 
     def parts(self) -> list[Part]:
         """What to add to the store, one part for each sensor and bucket."""
-        return [Part(*key, *cell) for key, cell in self._cells.items()]
+        return [Part(board, sensor, at_ms, *cell) for (board, sensor, at_ms), cell in self._cells.items()]
 
 
 def _cells(block: Block, skip: int) -> dict[tuple[int, int], Cell]:
