@@ -21,7 +21,7 @@ from agent.wire.errors import LinkDown, Refused
 from support.boards import new_authority
 
 CONNACK = bytes.fromhex("20 03 00 00 00")
-PUBLISH, PUBACK, SUBSCRIBE = 0x30, 0x40, 0x80
+PUBLISH, PUBACK, SUBSCRIBE, PINGREQ, PINGRESP = 0x30, 0x40, 0x80, 0xC0, 0xD0
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -319,6 +319,32 @@ def test_an_idle_connection_sleeps() -> None:
 
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
         runner.run(main())
+
+
+@pytest.mark.slow
+async def test_a_link_is_pinged_when_it_is_quiet_and_not_beside_what_is_sent() -> None:
+    came: list[int] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await packet(reader)
+        writer.write(CONNACK)
+        while True:
+            kind, body = await packet(reader)
+            came.append(kind)
+            if kind == PUBLISH:
+                topic_bytes = int.from_bytes(body[:2], "big")
+                writer.write(bytes((PUBACK, 2)) + body[2 + topic_bytes : 4 + topic_bytes])
+            elif kind == PINGREQ:
+                writer.write(bytes((PINGRESP, 0)))
+
+    async with broker(script, keepalive_s=1) as address, connect(address) as session:
+        for _ in range(5):
+            await session.publish(Message("up/readings", b"x"))
+            await asyncio.sleep(0.5)
+        assert came == [PUBLISH] * 5
+        async with asyncio.timeout(5):
+            while PINGREQ not in came:
+                await asyncio.sleep(0.05)
 
 
 async def test_small_messages_are_not_held_back() -> None:
