@@ -154,14 +154,17 @@ async def _backlog(lab: Lab, board: Board) -> Row:
     """Fill the outbox as an outage of two days does, then let the agent send it."""
     await board.stop()
     await _fill(board.state / "outbox.db")
+    end = board.stored() + BACKLOG_READINGS
     await board.start()
     async with listener(lab) as session, asyncio.timeout(20):
         async for message in session.messages():
             if not message.retain and topics.parse(message.topic).leaf == "readings":
                 break
-    held = await asyncio.to_thread(board.held)
+    # By the hub's store: the board deletes what is acknowledged with its next commit.
+    before = await asyncio.to_thread(board.stored)
+    held = end - before
     began = time.monotonic()
-    await lab.until(lambda: board.held() < BLOCK_READINGS, "the backlog is drained", within_s=180)
+    await lab.until(lambda: board.stored() >= end, "the backlog is drained", within_s=180)
     took_s = time.monotonic() - began
     return Row(
         "agent: backlog drained after an outage",
@@ -170,8 +173,8 @@ async def _backlog(lab: Lab, board: Board) -> Row:
         2_000,
         10_000,
         "more",
-        note=f"{held:,} readings in blocks of {BLOCK_READINGS}, from the first batch until the outbox was"
-        f" empty: {took_s:.1f} s",
+        note=f"{held:,} readings in blocks of {BLOCK_READINGS}, from the first batch until the hub had all in"
+        f" its store: {took_s:.1f} s",
     )
 
 

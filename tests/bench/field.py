@@ -15,7 +15,7 @@ import tempfile
 import time
 import tomllib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +160,9 @@ async def _moving(files: list[Path]) -> AsyncIterator[None]:
     def move() -> None:
         for number, (_, _, step, decimals) in enumerate(SENSORS):
             values[number] += step * dice.choice((-2, -1, 0, 0, 0, 1, 2))
-            files[number].write_text(f"{values[number]:.{decimals}f}\n")
+            beside = files[number].with_suffix(".new")
+            beside.write_text(f"{values[number]:.{decimals}f}\n")
+            beside.replace(files[number])  # at once, as the kernel's files change
 
     async def keep_moving() -> None:
         while True:
@@ -223,15 +225,10 @@ async def _watch(
     card_bytes = _written(flash) - written
     await board.stop()
     before = place.traffic().both
-    await _again(lab, board, next_report)
-    return Used(reports, seconds, link_bytes, own_bytes, place.traffic().both - before, card_bytes)
-
-
-async def _again(lab: Lab, board: Board, next_report: Callable[[], Awaitable[None]]) -> None:
-    """A new connection: handshake, announcements, and the first report, which comes at once."""
+    # A new connection: handshake, announcements, and the first report, which comes at once.
     await board.start()
     await next_report()
-    await lab.until(lambda: board.held() == 0, f"{board.name} has been acknowledged")
+    return Used(reports, seconds, link_bytes, own_bytes, place.traffic().both - before, card_bytes)
 
 
 def _own(board: Board) -> int:

@@ -36,6 +36,8 @@ OUTBOX_BYTES = 24_000
 """Room for half a day: a day's outage is longer."""
 EVERY_S = {"room": 60.0, "tank": 60.0, "door": 300.0}
 """The sensors, and how often each is asked."""
+NEAR_MS = 3_000
+"""How far a clock may be off that is called right: the hub's word travels, and reports are a second old."""
 FAILS = 0.02
 """How often a sensor does not answer."""
 
@@ -181,6 +183,12 @@ class Board:
         keys = [(boot, reading.sensor, reading.mono_ms) for reading in readings]
         self.made |= zip(keys, readings, strict=True)
         return keys
+
+    def knew_the_time(self, key: Key) -> bool:
+        """Whether its clock was right when it made a reading."""
+        boot, _, mono_ms = key
+        true_ms = self.machine.boots[boot].zero_ms + mono_ms
+        return abs(self.made[key].wall_ms - true_ms) < NEAR_MS
 
     def _count(self, folder: Path) -> None:
         """What a dead agent had committed, even if it had not heard of it."""
