@@ -13,6 +13,7 @@ from typing import Any
 
 from agent.wire.errors import Refused
 from agent.wire.messages import About, Batch, Block
+from hub.config import Limits
 from hub.fleet.acceptance import Hole, accept
 from hub.fleet.arrivals import AboutCame, Arrival, PresenceCame, ReadingsCame
 from hub.fleet.boots import BootNews, KnownBoots
@@ -81,6 +82,7 @@ class Commit:
     messages: dict[str, int] = field(default_factory=dict)
     duplicates: int = 0
     stalled: int = 0
+    limits: Limits = field(default_factory=Limits)
     _rows: list[NewBatch] = field(default_factory=list)
     _events: list[dict[str, Any]] = field(default_factory=list)
 
@@ -198,7 +200,7 @@ class Commit:
         await batches.add_batches(tx, self._rows)
         await add_gaps(tx, self.gaps)
         await boards.save_presence(tx, self.presences)
-        await boards.save_abouts(tx, self.abouts, self.at_ms)
+        await boards.save_abouts(tx, self.abouts, self.at_ms, most_sensors=self.limits.sensors)
         await add_events(tx, self._events)
 
 

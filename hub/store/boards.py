@@ -19,8 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from agent.wire.decode import nearest, plain
 from agent.wire.errors import Refused
 from agent.wire.messages import About
-from hub.store.database import upsert
 from hub.store.schema import boards, sensors
+from hub.store.sensors import describe_sensors
 
 PresenceState = Literal["online", "offline"]
 LatestValues = dict[str, tuple[float | None, int]]
@@ -285,28 +285,17 @@ async def all_offline(tx: AsyncConnection) -> None:
     await tx.execute(update(boards).values(presence="offline"))
 
 
-async def save_abouts(tx: AsyncConnection, abouts: Mapping[str, About], at_ms: int) -> None:
-    """Keep what boards say of themselves, and what their sensors measure."""
+async def save_abouts(
+    tx: AsyncConnection, abouts: Mapping[str, About], at_ms: int, *, most_sensors: int
+) -> None:
+    """Keep what boards say of themselves, and what their sensors measure.
+
+    A board that has ``most_sensors`` already gets no row for another one.
+    """
     rows = [{"b_id": board, "about": plain(about), "heard_ms": at_ms} for board, about in abouts.items()]
     if rows:
         await tx.execute(update(boards).where(boards.c.id == bindparam("b_id")), rows)
-    described = [
-        {
-            "board": board,
-            "name": sensor.name,
-            "kind": sensor.kind,
-            "unit": sensor.unit,
-            "quantity": sensor.quantity,
-            "interval_ms": sensor.interval_ms,
-            "tags": sensor.tags,
-        }
-        for board, about in abouts.items()
-        for sensor in about.sensors
-    ]
-    if described:
-        new = upsert(tx, sensors)
-        newer = {name: new.excluded[name] for name in ("kind", "unit", "quantity", "interval_ms", "tags")}
-        await tx.execute(new.on_conflict_do_update(index_elements=["board", "name"], set_=newer), described)
+    await describe_sensors(tx, abouts, most_sensors)
 
 
 # --- the form of names and labels ------------------------------------------------------------------

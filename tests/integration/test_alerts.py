@@ -84,7 +84,7 @@ class Fleet:
         async with self.store.write() as tx:
             changes = [PresenceChange(id, "online", "n", self.now_ms()) for id in ids]
             await boards.save_presence(tx, changes)
-            await boards.save_abouts(tx, commit.abouts, self.now_ms())
+            await boards.save_abouts(tx, commit.abouts, self.now_ms(), most_sensors=512)
         self.alerts.learn(commit)
 
     async def talk(self, seconds: int, *ids: str) -> None:

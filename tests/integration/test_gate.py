@@ -14,7 +14,7 @@ import pytest
 from agent.base.broker import Message
 from agent.wire import topics
 from agent.wire.envelope import MAX_INFLATED, ZLIB_JSON
-from agent.wire.messages import About, Presence, Problem
+from agent.wire.messages import About, Presence, Problem, Sensor
 from agent.wire.plain import dumps
 from hub.config import Limits
 from hub.store import boards
@@ -173,6 +173,21 @@ async def test_sensors_are_counted_under_all_their_names(hub: Hub) -> None:
     assert line.acks(OTHER) == [{other.name: 1}]
     assert hub.ingest.counters().refused == {"too-many-sensors": 1}
     assert "with d it would have 4 sensors, and it may have 3" in found(hub)["messages-refused"]
+
+
+async def test_sensors_that_are_only_described_are_counted_too(hub: Hub) -> None:
+    hub.ingest = hub.new_ingest(limits=Limits(sensors=4))
+    for number in range(3):
+        names = [f"new-{number}-{at}" for at in range(3)]
+        await hub.take(about(sensors=tuple(Sensor(name, "iio", "Cel") for name in names)))
+    async with hub.store.read() as tx:
+        described = await boards.list_sensors(tx, BOARD)
+    assert [each.name for each in described] == ["new-0-0", "new-0-1", "new-0-2"]
+    await hub.take(about(sensors=(Sensor("new-0-1", "w1", "K"), Sensor("new-9", "w1", "K"))))
+    async with hub.store.read() as tx:
+        described = await boards.list_sensors(tx, BOARD)
+    assert [(each.name, each.unit) for each in described][1] == ("new-0-1", "K")
+    assert len(described) == 4
 
 
 async def test_many_new_sensors_at_once_are_counted_before_they_are_stored(hub: Hub) -> None:

@@ -351,7 +351,7 @@ async def test_what_a_board_says_of_itself(store: Store) -> None:
     )
     async with store.write() as tx:
         await batches.add_sensors(tx, [(BOARD, "room"), (BOARD, "hall")])
-        await boards.save_abouts(tx, {BOARD: about}, 9)
+        await boards.save_abouts(tx, {BOARD: about}, 9, most_sensors=512)
         await boards.save_presence(tx, [PresenceChange(BOARD, "online", "n", 9)])
         row = await boards.get_board(tx, BOARD)
         assert row.about is not None

@@ -211,7 +211,7 @@ class WebHub:
     async def describe(self, name: str, about: About) -> None:
         """A board says what it is."""
         async with self.store.write() as tx:
-            await boards.save_abouts(tx, {self.id(name): about}, self.now_ms)
+            await boards.save_abouts(tx, {self.id(name): about}, self.now_ms, most_sensors=512)
             await problems.settle(tx, self.id(name), "board", about.problems, self.now_ms)
         self.latest.about(self.id(name), about, self.now_ms)
 
