@@ -182,7 +182,7 @@ async def test_sensors_that_are_only_described_are_counted_too(hub: Hub) -> None
         await hub.take(about(sensors=tuple(Sensor(name, "iio", "Cel") for name in names)))
     async with hub.store.read() as tx:
         described = await boards.list_sensors(tx, BOARD)
-    assert [each.name for each in described] == ["new-0-0", "new-0-1", "new-0-2"]
+    assert [each.name for each in described] == ["new-0-0", "new-0-1", "new-0-2", "new-1-0"]
     await hub.take(about(sensors=(Sensor("new-0-1", "w1", "K"), Sensor("new-9", "w1", "K"))))
     async with hub.store.read() as tx:
         described = await boards.list_sensors(tx, BOARD)
