@@ -39,10 +39,16 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
 
     Never waits for a writer: a named pipe without data is refused instead.
     """
+    data = b""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            data = os.read(descriptor, max_bytes + 1)
+            # Files of /proc come a page at a time, however much is asked for.
+            while len(data) <= max_bytes and (more := os.read(descriptor, max_bytes + 1 - len(data))):
+                data += more
+        except BlockingIOError:
+            if not data:
+                raise
         finally:
             os.close(descriptor)
     except OSError as error:

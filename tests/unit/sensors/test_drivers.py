@@ -171,6 +171,13 @@ async def test_file_refuses_what_is_no_number(tmp_path: Path, content: bytes, re
     assert await refusal(tmp_path, kind="file", path=str(path)) == f"level: {reason}"
 
 
+def test_a_file_of_proc_is_read_to_its_end() -> None:
+    maps = Path("/proc/self/maps")  # the kernel gives a page at a time
+    text = sysfs.read_text(maps, 10**7)
+    assert len(text) > 4096
+    assert text.splitlines()[-1] == maps.read_text().splitlines()[-1]
+
+
 async def test_file_does_not_wait_for_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert await refusal(tmp_path, kind="file", path=str(tmp_path / "pipe")) == "pipe: '' is not a number"
