@@ -34,10 +34,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from agent.base.files import exists, make_directory, write_file
+from agent.base.files import PASSING, exists, make_directory, write_file
 from agent.wire import note, seal
 from agent.wire.decode import Match, decode
-from agent.wire.errors import ConfigError, Corrupt, LichenError, Refused
+from agent.wire.errors import Busy, ConfigError, Corrupt, LichenError, Refused
 from agent.wire.joining import HubDocument
 from agent.wire.messages import ClockState, read_text
 from agent.wire.plain import plain
@@ -376,4 +376,6 @@ def _read(path: Path) -> str:
             raise Corrupt(f"{path} is over {MAX_FILE} bytes", hint=RESTORE)
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        if getattr(error, "errno", None) in PASSING:
+            raise Busy(f"{path} cannot be read now: {error}") from error
         raise ConfigError(f"{path} cannot be read: {error}", hint=RESTORE) from error

@@ -8,6 +8,7 @@ and removed at the stop; systemd is told in one line how the link is and what is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 
@@ -87,7 +88,8 @@ class Portrait:
     def tell(self, link: LinkState) -> None:
         """The link says how it is."""
         if link.state != self._link.state:
-            self._document = self._identity.document()
+            with contextlib.suppress(LichenError):  # a card that fails for a moment: what was known stays
+                self._document = self._identity.document()
         self._link = link
         self._changed.set()
 

@@ -110,7 +110,7 @@ async def ask(sensor: SensorConfig, config: Config) -> Mapping[str, Answer]:
             async with asyncio.timeout(sensor.timeout_s):
                 await probe.open()
             await asyncio.sleep(SPAN_S)
-        except Exception:  # noqa: BLE001  the asking that follows says what is wrong
+        except (Exception, SystemExit):  # noqa: BLE001  the asking that follows says what is wrong
             pass
         return await probe.ask()
     finally:

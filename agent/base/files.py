@@ -17,13 +17,17 @@ from pathlib import Path
 
 from agent.wire.errors import ConfigError, LichenError, Refused
 
+PASSING = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+"""What a restart or the next attempt may help: a card that fails now and then, and too many open files."""
+
 
 def write_file(path: Path, data: bytes, mode: int = 0o600, *, sync: bool = True) -> None:
     """Replace ``path`` by ``data`` in one step; after a power cut it is the old or the new file.
 
     ``mode`` holds whatever the umask is.  ``sync=False`` leaves out both fsyncs, for what may
-    be lost at a power cut, such as a status file.  Raises Refused (code "disk-full"), and
-    ConfigError when the directory is missing or may not be written.
+    be lost at a power cut, such as a status file.  Raises Refused (codes "disk-full" and
+    "disk-read-only", and for what may pass), and ConfigError when the directory is missing or may
+    not be written.
     """
     temporary = path.with_name(f".{path.name}.new")
     try:
@@ -102,6 +106,8 @@ def _understood(path: Path, error: OSError) -> LichenError:
             code="disk-read-only",
             hint="the kernel does that to a card that fails: its log says more; a new card is the usual cure",
         )
+    if error.errno in PASSING:
+        return Refused(f"{path} cannot be written: {error.strerror}", hint="`dmesg` may say why")
     return ConfigError(
         f"{path} cannot be written: {error.strerror or error}",
         hint="check that the directory exists and belongs to the user who runs this",

@@ -10,7 +10,7 @@ import pytest
 
 from agent.identity import Identity, Membership, certificate_end_ms, open_identity, recognise, trusting
 from agent.wire import note
-from agent.wire.errors import ConfigError, Corrupt, Refused
+from agent.wire.errors import Busy, ConfigError, Corrupt, Refused
 from support.homehub import HomeHub
 
 KEYS = ("log.key", "seal.key", "tls.key")
@@ -135,6 +135,16 @@ def test_a_hub_document_by_anybody_else_is_not_believed(
         with pytest.raises(Corrupt):
             identity.replace_document(forged)
     assert identity.document().number == 1
+
+
+def test_a_card_that_cannot_be_read_for_a_moment_is_no_bad_configuration(
+    identity: Identity, hub: HomeHub
+) -> None:
+    hub.admit(identity)
+    (identity.directory / "hub.note").unlink()
+    (identity.directory / "hub.note").symlink_to("/proc/self/mem")  # reading it is an I/O error
+    with pytest.raises(Busy, match="Input/output error"):
+        identity.document()
 
 
 def test_a_missing_file_is_named(identity: Identity, hub: HomeHub) -> None:

@@ -80,6 +80,26 @@ def test_a_write_that_fails_leaves_the_old_file() -> None:
     assert done.stdout == "config b'old' ['state']\n"
 
 
+def test_what_may_pass_is_no_bad_configuration() -> None:
+    """Nobody starts an agent again that ended because of its configuration."""
+    script = (
+        "import resource, tempfile\n"
+        "from pathlib import Path\n"
+        "from agent.base.files import write_file\n"
+        "from agent.wire.errors import Refused\n"
+        "with tempfile.TemporaryDirectory() as folder:\n"
+        "    limits = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))\n"
+        "    try:\n"
+        "        write_file(Path(folder) / 'state', b'x')\n"
+        "    except Refused as error:\n"
+        "        print(error)\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, limits)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("state cannot be written: Too many open files\n")
+
+
 def test_what_nobody_may_look_at_is_neither_there_nor_missing(tmp_path: Path) -> None:
     assert exists(tmp_path)
     assert not exists(tmp_path / "missing")
