@@ -198,8 +198,15 @@ def believable(at_ms: int) -> int:
 
 
 def plain(text: str) -> str:
-    """The same words for a terminal, whose user types ordinary spaces to find them."""
-    return text.replace(SPACE, " ")
+    """The same words for a terminal, whose user types ordinary spaces to find them.
+
+    Nothing in them is an order to the terminal, wherever they come from.
+
+    >>> plain("21 °C\\x1b[2J")
+    '21 °C�[2J'
+    """
+    text = text.replace(SPACE, " ")
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def labels(pairs: Mapping[str, str]) -> list[str]:

@@ -35,7 +35,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) ->
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+        # What boards say of themselves gives no orders to the terminal.
+        table.add_row(*(cell if isinstance(cell, Text) else Text(words.plain(cell)) for cell in row))
     console().print(table)
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from agent.wire import words
+from hub.cli.output import print_table
 from hub.web import state
 from hub.web.state import Seen
 
@@ -60,3 +61,10 @@ def test_any_number_can_be_shown(value: float, unit: str) -> None:
 def test_any_time_can_be_shown(at_ms: int) -> None:
     assert words.iso(at_ms).endswith("Z")
     assert words.utc(at_ms).endswith("UTC")
+
+
+def test_what_boards_say_gives_no_orders_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("sensor", "error"), [("room", "no answer\x1b]0;owned\x07\x1b[2J")])
+    told = capsys.readouterr().out
+    assert "no answer" in told
+    assert all(line.isprintable() for line in told.splitlines())
