@@ -138,6 +138,34 @@ async def test_a_broker_frozen_for_a_minute_is_left_and_found_again(lab: Lab, bo
     await settle(board)
 
 
+async def test_a_board_that_is_suspended_is_missed_and_goes_on(lab: Lab) -> None:
+    """The broker ends its session meanwhile, which nobody on the board notices before it wakes up."""
+    link = {"backoff_low_s": 0.05, "backoff_high_s": 1, "keepalive_s": 5}
+    board = await lab.add_board("pump", **{**FAST, "link": link})
+    await board.start()
+    await lab.until(lambda: board.joined and board.stored() > 0, "the first reading is stored")
+
+    async def is_missed() -> bool:
+        sessions = broker_of(lab).net_connections("tcp")
+        ended = not [each for each in sessions if each.status == psutil.CONN_ESTABLISHED]
+        found = (await lab.api("GET", "/problems"))["problems"]
+        return ended and [each["code"] for each in found] == ["board-silent"]
+
+    async def is_well() -> bool:
+        shown = await lab.api("GET", f"/boards/{board.id}")
+        return shown["presence"] == "online" and not (await lab.api("GET", "/problems"))["problems"]
+
+    os.kill(board.pid, signal.SIGSTOP)
+    await lab.until(is_missed, "its session has ended, and the hub tells of it", within_s=40)
+    before = board.stored()
+    os.kill(board.pid, signal.SIGCONT)
+    await lab.until(holds_more_than(board, before + 10), "readings arrive again")
+    await lab.until(is_well, "nothing is wrong any more")
+    past = (await lab.api("GET", "/problems?open=false"))["problems"]
+    assert [(each["board"], each["code"]) for each in past] == [(board.id, "board-silent")]
+    await settle(board)
+
+
 @pytest.mark.soak
 async def test_a_hub_killed_while_it_ingests_stores_each_reading_once(lab: Lab, board: Board) -> None:
     dice = random.Random(SEED)
