@@ -156,8 +156,12 @@ def test_another_agent_is_not_taken_for_this_one(tmp_path: Path, lie: dict[str, 
 @contextmanager
 def agent_process() -> Iterator[int]:
     """A process that is called like an agent."""
-    process = subprocess.Popen([sys.executable, "-c", "input()", "lichen-agent"], stdin=subprocess.PIPE)
+    script = "print(flush=True); input()"
+    command = [sys.executable, "-c", script, "lichen-agent"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
+        assert process.stdout is not None
+        process.stdout.readline()  # until then the kernel may still say that it is called nothing
         yield process.pid
     finally:
         process.communicate()
