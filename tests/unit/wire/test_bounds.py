@@ -70,9 +70,9 @@ READERS: tuple[Callable[[bytes], object], ...] = (
 
 def check(read: Callable[[bytes], object], payload: bytes, most_bytes: int = MOST_BYTES) -> None:
     """Read it twice: once for the time, and once for the memory, which takes longer to count."""
-    began_s = time.thread_time()
-    tell(read, payload)
-    took_s = time.thread_time() - began_s
+    took_s = timed(read, payload)
+    if took_s >= MOST_S:  # or the garbage collector had its turn, after a thousand other tests
+        took_s = min(took_s, timed(read, payload))
     assert took_s < MOST_S, f"{took_s:.1f} s for {payload[:40]!r}..."
     tracemalloc.start()
     try:
@@ -81,6 +81,13 @@ def check(read: Callable[[bytes], object], payload: bytes, most_bytes: int = MOS
     finally:
         tracemalloc.stop()
     assert peak < most_bytes, f"{peak / 1e6:.0f} MB for {payload[:40]!r}..."
+
+
+def timed(read: Callable[[bytes], object], payload: bytes) -> float:
+    """Seconds of this thread's processor time."""
+    began_s = time.thread_time()
+    tell(read, payload)
+    return time.thread_time() - began_s
 
 
 def tell(read: Callable[[bytes], object], payload: bytes) -> None:
