@@ -20,7 +20,7 @@ run: ## Start a hub and an agent for this machine and show the page (PORT=8420)
 	@exec .venv/bin/lichen-hub demo --dir .run --port $(PORT)
 
 test: check ## Run every check and test (minutes)
-	$(PYTEST) $(PARALLEL) tests/contract tests/integration tests/browser
+	$(PYTEST) $(PARALLEL) tests/contract tests/integration tests/browser tests/bench
 
 check: ## Run the linters, the type checker and the fast tests (a minute)
 	@.ci/prepare test
@@ -29,13 +29,13 @@ check: ## Run the linters, the type checker and the fast tests (a minute)
 	.venv/bin/mypy
 	$(PYTEST) $(PARALLEL) tests/unit tests/arch
 
-bench: ## Measure against the budgets; prints a table and writes bench.json
+bench: ## Measure against the budgets (as root: all of them); prints a table, writes bench.json
 	@.ci/prepare test
-	.venv/bin/python tests/bench
+	.venv/bin/python tests/bench $(BENCH)
 
-soak: ## Repeat the tests with random faults, many rounds each
+soak: ## Repeat the tests with random faults, many rounds each, and play a week of a fleet
 	@.ci/prepare test
-	LICHEN_SOAK=1 $(PYTEST) -m soak -o timeout=3600 tests/unit tests/integration
+	LICHEN_SOAK=1 $(PYTEST) -m soak -rP -o timeout=3600 tests/unit tests/integration
 
 docs: ## Write docs/reference anew from the code
 	@.ci/prepare test
