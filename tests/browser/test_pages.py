@@ -186,7 +186,7 @@ async def test_a_backlog_shows_while_it_comes_in(hub: WebHub, visit: Any) -> Non
 
 
 async def test_a_problem_that_is_over_is_history(hub: WebHub, visit: Any) -> None:
-    hot = Problem("over-temperature", "The processor is at 86 °C", "Give it air", "warn", hub.now_ms, 3)
+    hot = Problem("over-temperature", "The processor is at 86 °C.", "Give it air", "warn", hub.now_ms, 3)
     about = hub.about("pump-09")
     await hub.describe("pump-09", replace(about, problems=(hot,)))
     page = await visit("/boards/pump-09")
@@ -331,9 +331,9 @@ async def test_a_stretch_that_was_lost_says_so(hub: WebHub, visit: Any) -> None:
         " { window.told.push(text); return fill.call(this, text, ...rest); };"
     )
     await page.reload()
-    await expect(page.locator(".lost:visible")).to_contain_text("24 readings lost: the queue on the board")
+    await expect(page.locator(".lost:visible")).to_contain_text("24 readings lost: the outbox of the board")
     await expect(page.locator(".uplot")).to_have_count(1)
-    assert "24 lost: the board's queue was full" in await page.evaluate("window.told")
+    assert "24 lost: the board's outbox was full" in await page.evaluate("window.told")
 
 
 # --- how it reads ------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a board is, in words: hardware, system, clock, queue; and what it has lost."""
+"""What a board is, in words: hardware, system, clock, outbox; and what it has lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Fact = tuple[str, str, int | None]
 """A word, what there is to say, or (when it is a time) the time in ms."""
 
 CLOCKS = {"synced": "set by the network", "hub": "set by this hub", "unsynced": "not set, times may be wrong"}
-REASONS = {"outbox-full": "the queue on the board was full", "lost": "the board no longer has them"}
+REASONS = {"outbox-full": "the outbox of the board was full", "lost": "the board no longer has them"}
 
 
 def facts_of(row: BoardRow, about: About | None, waiting: int | None) -> list[Fact]:
@@ -37,14 +37,14 @@ def _said(about: About, waiting: int | None) -> Iterator[Fact]:
     yield "Disk", _bytes(about.disk_bytes), None
     yield "Clock", CLOCKS[about.clock], None
     yield "Reports", f"every {words.every(about.report_every_ms)}", None
-    yield "Queue", _queue(about, waiting), None
+    yield "Outbox", _outbox(about, waiting), None
     yield "Data used", _traffic(about.traffic), None
     yield "Certificate until", "", about.certificate_until_ms
     yield "Agent", about.version, None
     yield "Agent started", "", about.started_ms
 
 
-def _queue(about: About, waiting: int | None) -> str:
+def _outbox(about: About, waiting: int | None) -> str:
     """How much the board holds that this hub lacks, as its last report said; how much it can, and lost."""
     outbox = about.outbox
     text = "empty"
@@ -83,6 +83,6 @@ def lost_in_words(gap: GapRow) -> tuple[str, int | None, int | None]:
     """A gap as a sentence, with its first and last time.
 
     >>> lost_in_words(GapRow("b", "s", 1, 40, 5, 9, "outbox-full", 10))
-    ('40 readings lost: the queue on the board was full', 5, 9)
+    ('40 readings lost: the outbox of the board was full', 5, 9)
     """
     return f"{_readings(gap.count)} lost: {REASONS.get(gap.reason, gap.reason)}", gap.from_ms, gap.to_ms

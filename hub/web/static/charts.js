@@ -15,7 +15,7 @@ const REFRESH_MS = 30_000;
 const SLIDE_MS = 5_000;
 const LEAST_MS = 300_000; // as in hub/web/pages/span.py
 const FONT = "12px system-ui, sans-serif";
-const LOST = { "outbox-full": "lost: the board's queue was full", lost: "lost: the board no longer has them" }; // as in hub/web/pages/facts.py
+const LOST = { "outbox-full": "lost: the board's outbox was full", lost: "lost: the board no longer has them" }; // as in hub/web/pages/facts.py
 
 export async function startCharts(section) {
   try {
@@ -193,7 +193,7 @@ class Charts {
       width: this.holder.clientWidth,
       height: last ? HEIGHT + 22 : HEIGHT,
       legend: { show: false },
-      padding: [8, 8, last ? 0 : 8, 0],
+      padding: [8, 20, last ? 0 : 8, 0],
       cursor: { sync: { key: this.sync.key, setSeries: false }, drag: { x: true, y: false, setScale: false }, y: false, points: { size: 7 } },
       scales: {
         x: { time: true, range: () => [this.fromMs / 1000, this.toMs / 1000] },
