@@ -63,17 +63,22 @@ def _latest(row: dict[str, Any], sensor: str, unit: str) -> str:
 @json_option
 @asks_hub
 async def show(hub: Hub, board: str, as_json: bool) -> None:
-    """Show one BOARD (its name or id): state, hardware, sensors, events."""
+    """Show one BOARD (its name or id): state, problems, hardware, sensors."""
     row = await hub.call("GET", f"/boards/{quote(board, safe='')}")
     sensors = await hub.pages(f"/boards/{row['id']}/sensors", "sensors")
+    found = await hub.pages(f"/boards/{row['id']}/problems", "problems", params={"open": "true"})
     if as_json:
-        return print_json({**row, "sensors": sensors})
+        return print_json({**row, "sensors": sensors, "problems": found})
     now_ms = time.time_ns() // 1_000_000
     out = console()
     out.print(Text(f"{row['name']}  {row['id']}", style="bold"))
     out.print(_state(row))
     for name, text in _facts(row, now_ms):
         out.print(Text(f"{name:<9} {text}"))
+    for each in found:
+        out.print()
+        out.print(Text(each["sentence"], style="bold"))
+        out.print(Text(f"  {each['hint']} (since {when(each['since_ms'])})"))
     out.print()
     print_table(
         ("sensor", "value", "age", "every", "error"),
@@ -92,12 +97,12 @@ def _facts(row: dict[str, Any], now_ms: int) -> list[tuple[str, str]]:
         ("system", " ".join(filter(None, (about.get("system"), about.get("kernel"), about.get("arch"))))),
         ("agent", about.get("version", "")),
         ("clock", about.get("clock", "")),
-        ("queue", _queue(outbox) if outbox else ""),
+        ("outbox", _outbox(outbox) if outbox else ""),
     ]
     return [(name, text) for name, text in facts if text]
 
 
-def _queue(outbox: Mapping[str, Any]) -> str:
+def _outbox(outbox: Mapping[str, Any]) -> str:
     return f"{outbox['readings']} readings waited when it connected, {outbox['dropped']} dropped"
 
 

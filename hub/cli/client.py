@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import ssl
 import tomllib
 from collections.abc import AsyncIterator, Mapping
@@ -142,7 +143,17 @@ class Hub:
             ) from error
         except aiohttp.ClientError as error:
             hint = "is the hub running? (make run, or systemctl status lichen-hub)"
-            raise LinkDown(f"cannot reach the hub at {self.url}: {error}", hint=hint) from error
+            raise LinkDown(f"cannot reach the hub at {self.url}: {reason(error)}", hint=hint) from error
+
+
+def reason(error: aiohttp.ClientError) -> str:
+    """Why a connection failed, without the inside of a library."""
+    cause = getattr(error, "os_error", None)
+    if isinstance(cause, socket.gaierror):
+        return cause.strerror or str(cause)
+    if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.errno:
+        return os.strerror(cause.errno)
+    return str(error)
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ import aiohttp
 import click
 
 from agent.wire.errors import ConfigError, LinkDown, Refused
-from hub.cli.client import Login, connect, login_file, save_login
+from hub.cli.client import Login, connect, login_file, reason, save_login
 from hub.cli.output import print_json
 from hub.cli.root import json_option
 
@@ -76,7 +76,7 @@ async def _find_hub(base: str, expected: str) -> str:
         raise LinkDown(f"{base} does not answer", hint="look at the hub's log") from error
     except aiohttp.ClientError as error:
         raise LinkDown(
-            f"cannot reach the hub at {base}: {error}", hint="is it running, and is this its address?"
+            f"cannot reach the hub at {base}: {reason(error)}", hint="is it running, and is this its address?"
         ) from error
     try:
         found = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()

@@ -94,12 +94,16 @@ async def new(
     if as_json:
         print_json(answer)
     elif output is not None:
-        click.echo(f"Wrote {output}: good for {uses} board(s) until {when(answer['expires_ms'])}")
+        click.echo(f"Wrote {output}: good for {_boards(uses)} until {when(answer['expires_ms'])}")
     else:
-        click.echo(f"# lichen-join.toml: for {uses} board(s), until {when(answer['expires_ms'])}")
+        click.echo(f"# lichen-join.toml: for {_boards(uses)}, until {when(answer['expires_ms'])}")
         click.echo(text, nl=False)
     if qr:
         click.echo(terminal(text), nl=False)
+
+
+def _boards(count: int) -> str:
+    return "1 board" if count == 1 else f"{count} boards"
 
 
 @token.command("ls")
