@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,17 @@ if TYPE_CHECKING:
     from hub.access.login import Access
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+EXAMPLES = {
+    "init": "lichen-hub init ~/north --name north --host hub.example.org",
+    "run": "lichen-hub run --dir ~/north     until Ctrl-C or SIGTERM",
+    "login-link": 'lichen login "$(lichen-hub login-link)"',
+    "api-token": "lichen-hub api-token --name dashboard",
+    "passwd": "lichen-hub passwd --dir ~/north     it asks; Enter makes one",
+    "rotate": "lichen-hub keys rotate --role command     without --role: all of them",
+    "backup": "lichen-hub backup monday.backup     asks for a passphrase; the hub may run",
+    "restore": "lichen-hub restore monday.backup ~/north-again --revoke pump-07",
+}
 
 
 def main() -> int:
@@ -201,20 +213,24 @@ def _passphrase(file: Path | None, *, new: bool) -> str:
 
     if file is None and not sys.stdin.isatty():
         raise ConfigError("a backup needs a passphrase", hint="--passphrase-file FILE, or '-' for stdin")
-    typed = getpass.getpass("Passphrase of the backup: ") if file is None else _secret_in(file)
+    typed = getpass.getpass("Passphrase of the backup: ") if file is None else _secret_in(file, "passphrase")
     if new:
-        passwords.check_password(typed)
+        passwords.check_password(typed, "passphrase")
         if file is None and getpass.getpass("Once more: ") != typed:
             raise ConfigError("the two passphrases differ", hint="start again")
     return typed
 
 
-def _secret_in(file: Path) -> str:
+def _secret_in(file: Path, what: str = "password") -> str:
     """The one line of a file, or of stdin for '-'.  Raises ConfigError."""
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the password file {file} cannot be read: {error}") from error
+        why = getattr(error, "strerror", "") or error
+        raise ConfigError(
+            f"the {what} file {file} cannot be read: {why}",
+            hint="check its name and whether you may read it, or '-' for stdin",
+        ) from error
     return text.rstrip("\r\n")
 
 
@@ -259,9 +275,10 @@ def parser() -> argparse.ArgumentParser:
   lichen token new --name pump-07                                then: let a board join""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    root.add_argument("--version", action="version", version=f"lichen-hub {version('lichen')}")
     commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    init = commands.add_parser("init", help="make a hub in DIR")
+    init = _add(commands, "init", "make a hub in DIR")
     init.add_argument("directory", type=Path, metavar="DIR")
     init.add_argument("--name", default="", help="what boards and people see (default: this machine's name)")
     init.add_argument("--host", default="127.0.0.1", help="the address under which boards reach this machine")
@@ -275,19 +292,19 @@ def parser() -> argparse.ArgumentParser:
     )
     init.set_defaults(start=_once(_init))
 
-    _with_directory(commands.add_parser("run", help="run the hub")).set_defaults(start=_run)
+    _with_directory(_add(commands, "run", "run the hub")).set_defaults(start=_run)
 
     _add_logins(commands)
     _add_care(commands)
 
-    config = commands.add_parser("config", help="look at the configuration")
+    config = _add(commands, "config", "look at the configuration")
     actions = config.add_subparsers(required=True, metavar="check|show")
-    check = actions.add_parser("check", help="say whether hub.toml is good")
+    check = _add(actions, "check", "say whether hub.toml is good")
     _with_directory(check).set_defaults(start=_once(_config_check))
-    shown = actions.add_parser("show", help="print every key with its value")
+    shown = _add(actions, "show", "print every key with its value")
     _with_directory(shown).set_defaults(start=_once(_config_show))
 
-    demo = commands.add_parser("demo", help="run a hub with this machine as a board (make run)")
+    demo = _add(commands, "demo", "run a hub with this machine as a board (make run)")
     demo.add_argument(
         "--dir", type=Path, default=Path(".run"), help="where everything is kept (default: .run)"
     )
@@ -300,16 +317,16 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_logins(commands: Commands) -> None:
     """How people and programs get in."""
-    link = _with_directory(commands.add_parser("login-link", help="print a link that logs in once"))
+    link = _with_directory(_add(commands, "login-link", "print a link that logs in once"))
     link.add_argument("--admin", default="", help="whom it logs in (default: the only one)")
     link.set_defaults(start=_once(_login_link))
 
-    token = _with_directory(commands.add_parser("api-token", help="print a new token for programs"))
+    token = _with_directory(_add(commands, "api-token", "print a new token for programs"))
     token.add_argument("--name", required=True, help="what it is for")
     token.add_argument("--admin", default="", help="whom it acts for (default: the only one)")
     token.set_defaults(start=_once(_api_token))
 
-    passwd = _with_directory(commands.add_parser("passwd", help="give an admin another password"))
+    passwd = _with_directory(_add(commands, "passwd", "give an admin another password"))
     passwd.add_argument("--admin", default="", help="whose (default: the only one)")
     passwd.add_argument("--password-file", type=Path, help="read it here, '-' for stdin (default: ask)")
     passwd.set_defaults(start=_once(_passwd))
@@ -317,11 +334,10 @@ def _add_logins(commands: Commands) -> None:
 
 def _add_care(commands: Commands) -> None:
     """What keeps a hub alive for years."""
-    keys = commands.add_parser("keys", help="the hub's signing keys")
+    keys = _add(commands, "keys", "the hub's signing keys")
+    actions = keys.add_subparsers(required=True, title="commands", metavar="COMMAND")
     rotate = _with_directory(
-        keys.add_subparsers(required=True, metavar="rotate").add_parser(
-            "rotate", help="make new ones; boards are told at once, or when the hub starts"
-        )
+        _add(actions, "rotate", "make new signing keys; boards are told at once, or when the hub starts")
     )
     rotate.add_argument(
         "--role",
@@ -331,12 +347,12 @@ def _add_care(commands: Commands) -> None:
     )
     rotate.set_defaults(start=_once(_rotate))
 
-    backup = _with_directory(commands.add_parser("backup", help="write the whole hub into FILE, encrypted"))
+    backup = _with_directory(_add(commands, "backup", "write the whole hub into FILE, encrypted"))
     backup.add_argument("file", type=Path, metavar="FILE")
     backup.add_argument("--passphrase-file", type=Path, help="read it here, '-' for stdin (default: ask)")
     backup.set_defaults(start=_once(_backup))
 
-    restore = commands.add_parser("restore", help="make the hub of a backup in DIR, which must be empty")
+    restore = _add(commands, "restore", "make the hub of a backup in DIR, which must be empty")
     restore.add_argument("file", type=Path, metavar="FILE")
     restore.add_argument("directory", type=Path, metavar="DIR")
     restore.add_argument("--passphrase-file", type=Path, help="read it here, '-' for stdin (default: ask)")
@@ -346,12 +362,24 @@ def _add_care(commands: Commands) -> None:
     restore.set_defaults(start=_once(_restore))
 
 
+def _add(commands: Commands, name: str, help: str) -> argparse.ArgumentParser:
+    """A command whose help teaches by example."""
+    return commands.add_parser(
+        name,
+        help=help,
+        description=f"{help[0].upper()}{help[1:]}.",
+        epilog=f"example:\n  {EXAMPLES[name]}" if name in EXAMPLES else "",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
 def _with_directory(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     command.add_argument(
         "--dir",
         type=Path,
         metavar="DIR",
-        help=f"else ${configuration.ENVIRONMENT}, {configuration.CHECKOUT}, {configuration.SYSTEM}",
+        help=f"the hub's directory; if left out: ${configuration.ENVIRONMENT}, {configuration.CHECKOUT}"
+        f" here or above, {configuration.SYSTEM}",
     )
     return command
 

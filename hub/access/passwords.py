@@ -31,15 +31,15 @@ LONGEST_BYTES = 1024
 _NOBODY = b"$argon2id$v=19$m=65536,t=3,p=1$bGljaGVubGljaGVubGljaA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
 
-def check_password(password: str) -> str:
-    """Return a new password that is good enough.  Raises ConfigError."""
+def check_password(password: str, what: str = "password") -> str:
+    """Return a new password that is good enough, called ``what``.  Raises ConfigError."""
     if len(password) < SHORTEST:
         raise ConfigError(
-            f"the password has {len(password)} characters; at least {SHORTEST} are needed",
+            f"the {what} has {len(password)} characters; at least {SHORTEST} are needed",
             hint="a few words in a row are easy to keep in mind and hard to guess",
         )
     if len(_bytes(password)) > LONGEST_BYTES:
-        raise ConfigError(f"the password is over {LONGEST_BYTES} bytes long")
+        raise ConfigError(f"the {what} is over {LONGEST_BYTES} bytes long")
     return password
 
 
