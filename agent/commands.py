@@ -94,14 +94,16 @@ async def join_now(config: Config, file: Path | None) -> None:
     from agent.app import LOCK
     from agent.base.files import make_directory
     from agent.base.lock import held
-    from agent.identity import open_identity
+    from agent.identity import open_identity, recognise
     from agent.join import join
 
     path = file or config.find_join_file()
-    if path is None:
-        raise ConfigError(
-            "there is no join file", hint="name one with --file; `lichen token new` on the hub prints it"
-        )
+    if path is None or not path.exists():
+        hint = "name one with --file; `lichen token new` on the hub prints it"
+        if known := recognise(config.state_dir):
+            name = known[0].name or known[0].board
+            hint = f"none is needed: this board has joined {known[1].name or known[1].url} as {name}"
+        raise ConfigError("there is no join file" + (f" {path}" if path else ""), hint=hint)
     make_directory(config.state_dir)
     with held(config.state_dir / LOCK, "an agent"):
         identity = open_identity(config.state_dir)

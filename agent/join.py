@@ -150,7 +150,12 @@ def read_join_file(path: Path) -> JoinFile:
             table = tomllib.loads(text)
         file = decode(JoinFile, table, strict=True)
         _check_addresses(file)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, LichenError) as error:
+    except OSError as error:
+        raise ConfigError(
+            f"the join file {path} cannot be read: {error.strerror or error}",
+            hint="check its name and place; a board that has joined has removed it",
+        ) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, LichenError) as error:
         raise ConfigError(f"the join file {path} cannot be used: {error}", hint=HINT) from error
     return file
 

@@ -78,7 +78,7 @@ def add(path: Path, tables: Sequence[Table]) -> list[Table]:
     if not added:
         return []
     after = {**before, "sensors": [*present, *added]}
-    longer = text.rstrip("\n") + "\n\n" + to_toml(added)
+    longer = (text.rstrip("\n") + "\n\n" + to_toml(added)).lstrip("\n")
     write_file(path, (longer if _parses_to(longer, after) else _dumps(after)).encode(), mode=_mode(path))
     return added
 
