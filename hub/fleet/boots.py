@@ -78,6 +78,10 @@ class BootNews:
         """Store what has changed."""
         await boots.save_boots(tx, [self._rows[key] for key in self._changed])
 
+    def knows(self, board: str, boot: str) -> bool:
+        """Whether a boot that a board speaks of was heard of before."""
+        return board not in self._read or (board, boot) in self._rows
+
     def born(self, board: str, boot: str, at_ms: int) -> None:
         """A session of ``board`` has begun in ``boot``."""
         newest = max(

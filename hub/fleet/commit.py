@@ -7,6 +7,7 @@ to acknowledge and to show.  It holds no state from one transaction to the next.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +18,7 @@ from hub.config import Limits
 from hub.fleet.acceptance import Hole, accept
 from hub.fleet.arrivals import AboutCame, Arrival, PresenceCame, ReadingsCame
 from hub.fleet.boots import BootNews, KnownBoots
+from hub.fleet.limits import Allowances
 from hub.store import batches, boards
 from hub.store.batches import NewBatch, StreamKey
 from hub.store.boards import PresenceChange, Standing
@@ -82,7 +84,7 @@ class Commit:
     messages: dict[str, int] = field(default_factory=dict)
     duplicates: int = 0
     stalled: int = 0
-    limits: Limits = field(default_factory=Limits)
+    allowances: Allowances = field(default_factory=lambda: Allowances(Limits(), time.monotonic))
     _rows: list[NewBatch] = field(default_factory=list)
     _events: list[dict[str, Any]] = field(default_factory=list)
 
@@ -134,9 +136,12 @@ class Commit:
         """Store what is new of a batch, and move its streams on.  Raises Refused."""
         board, batch, certain, span = came.board, came.batch, True, (0, 0)
         if batch.blocks:
+            self.allowances.check_news(board, int(not self.boots.knows(board, batch.blocks[0].boot)))
             batch, certain, span = self.boots.time(board, batch, came.at_ms)
         stands = {stream: settled.get((board, stream), 0) for stream in _named(batch)}
         decision = accept(stands, batch)
+        begun = [stream for stream, seq in decision.contiguous.items() if seq and not stands[stream]]
+        self.allowances.check_news(board, len(begun) + len(decision.gaps))
         settled.update({(board, stream): seq for stream, seq in decision.contiguous.items()})
         gaps = [_gap(board, hole, came.at_ms) for hole in decision.gaps]
         self.gaps += [self._timed(gap, batch) for gap in gaps] if certain else gaps
@@ -165,6 +170,8 @@ class Commit:
             return standing
         if (said.state, said.nonce) == (standing.presence, standing.nonce):
             return standing
+        known = said.state == "offline" or self.boots.knows(came.board, said.boot)
+        self.allowances.check_news(came.board, int(said.state != standing.presence) + int(not known))
         if said.state == "online":
             self.boots.born(came.board, said.boot, came.at_ms)
         self.presences.append(PresenceChange(came.board, said.state, said.nonce, came.at_ms))
@@ -200,7 +207,7 @@ class Commit:
         await batches.add_batches(tx, self._rows)
         await add_gaps(tx, self.gaps)
         await boards.save_presence(tx, self.presences)
-        await boards.save_abouts(tx, self.abouts, self.at_ms, most_sensors=self.limits.sensors)
+        await boards.save_abouts(tx, self.abouts, self.at_ms, most_sensors=self.allowances.limits.sensors)
         await add_events(tx, self._events)
 
 

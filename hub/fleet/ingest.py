@@ -223,7 +223,7 @@ class Ingest:
 
     async def _write(self, arrivals: Sequence[Arrival], *, fold: bool) -> Commit:
         """The transaction, and then what memory learns from it."""
-        commit = Commit(self._now_ms(), BootNews(self._boots), limits=self._allowances.limits)
+        commit = Commit(self._now_ms(), BootNews(self._boots), allowances=self._allowances)
         known = {
             arrival.board: self._latest.boards[arrival.board].values.keys()
             for arrival in arrivals

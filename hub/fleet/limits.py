@@ -37,6 +37,12 @@ send in that time: a board that sends far more is out sooner."""
 CALM_S = 3.0
 """Within its limits for so long, it has stopped: what comes later begins anew."""
 
+NEWS_PER_S = 2.0
+"""Rows that a board may leave beside its readings, each second: starts of its agent, boots, gaps, comings
+and goings.  They stay for years and belong to no quota.  A board that is well leaves some in a day."""
+NEWS_BURST = 2000
+"""And so many at once: a hub that was restored may have to learn of all that a board still holds."""
+
 
 @dataclass(slots=True)
 class _Excess:
@@ -61,6 +67,7 @@ class Allowances:
         self._spent: dict[str, list[float]] = {}  # of each board: messages and bytes are paid up to
         self.bell = asyncio.Event()  # somebody exceeds the limits
         self._excess: dict[str, _Excess] = {}
+        self._news: dict[str, float] = {}  # of each board: they are paid up to
         self._new_names: dict[str, set[str]] = {}  # of sensors that no commit has brought yet
 
     def admit(self, board: str, size: int) -> bool:
@@ -105,6 +112,22 @@ class Allowances:
     def exceeding(self) -> bool:
         """Whether `stubborn` may have somebody to tell of before long."""
         return bool(self._excess)
+
+    def check_news(self, board: str, rows: int) -> None:
+        """Refuse what would leave so many rows, when a board leaves too many; else they are paid for.
+
+        Raises Refused (code "too-much-news").
+        """
+        if not rows:
+            return
+        now_s = self._clock_s()
+        paid_s = max(self._news.get(board, now_s), now_s) + rows / NEWS_PER_S
+        if paid_s > now_s + NEWS_BURST / NEWS_PER_S:
+            raise Refused(
+                f"it tells of more starts, gaps, comings and goings than {NEWS_PER_S:.0f} a second",
+                code="too-much-news",
+            )
+        self._news[board] = paid_s
 
     # --- sensors -----------------------------------------------------------------------------------
 

@@ -14,9 +14,10 @@ import pytest
 from agent.base.broker import Message
 from agent.wire import topics
 from agent.wire.envelope import MAX_INFLATED, ZLIB_JSON
-from agent.wire.messages import About, Presence, Problem, Sensor
+from agent.wire.messages import About, Held, Presence, Problem, Sensor, frame
 from agent.wire.plain import dumps
 from hub.config import Limits
+from hub.fleet.limits import NEWS_BURST
 from hub.store import boards
 from hub.store.events import list_events
 from support.ingesting import Hub
@@ -160,6 +161,27 @@ async def test_a_backlog_that_is_drained_stays_within_the_limits(hub: Hub) -> No
     await hub.take_at_once(*(made.message((first, first)) for first in range(1, 801)))
     assert hub.ingest.counters().refused == {}
     await hub.check(made)
+
+
+async def test_a_board_may_not_leave_gaps_and_streams_without_end(hub: Hub) -> None:
+    names = [f"{letter}{number}" * 8 for letter in "abcdefgh" for number in range(2, 8)]
+    for low in range(2, 52):
+        held = {name: Held(low, low) for name in names}
+        await hub.take(Message(topics.up(BOARD, "readings"), frame(held, (), [])))
+    counters = hub.ingest.counters()
+    assert NEWS_BURST - 100 < counters.gaps < NEWS_BURST + 100
+    assert counters.refused["too-much-news"] > 5
+    assert "messages-refused" in found(hub)
+    made = stream(5, OTHER)
+    assert (await hub.take(made.message((1, 5)))).acks(OTHER) == [{made.name: 5}]
+
+
+async def test_a_board_may_not_come_and_go_without_end(hub: Hub) -> None:
+    both = [presence(state, f"n{number}", 5) for number in range(1500) for state in ("online", "offline")]
+    await hub.take_at_once(*both)
+    async with hub.store.read() as tx:
+        rows = await list_events(tx, limit=5000)
+    assert NEWS_BURST - 100 < len(rows) < NEWS_BURST + 200
 
 
 async def test_sensors_are_counted_under_all_their_names(hub: Hub) -> None:
