@@ -125,7 +125,7 @@ async def get_board(tx: AsyncConnection, id_or_name: str) -> BoardRow:
         raise Refused(
             f"there is no board {id_or_name[:LONGEST_NAME]!r}",
             code="not-found",
-            hint=await _nearest_name(tx, id_or_name) or "lichen board ls lists them",
+            hint=await _nearest_name(tx, id_or_name) or "`lichen board ls` lists them",
         )
     return max(found, key=lambda board: board.id == id_or_name)
 

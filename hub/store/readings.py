@@ -107,5 +107,5 @@ def no_sensor(board: str, name: str, names: Iterable[str]) -> Refused:
     return Refused(
         f"board {board} has no sensor {name[:64]!r}",
         code="not-found",
-        hint=f"did you mean {near!r}?" if near else f"lichen board show {board} lists them",
+        hint=f"did you mean {near!r}?" if near else f"`lichen board show {board}` lists them",
     )

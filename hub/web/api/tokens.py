@@ -161,7 +161,7 @@ async def revoke_token(call: Call, token: str) -> None:
     """
     if not token.isascii() or not token.isdigit() or len(token) > 15:
         raise Refused(
-            f"there is no join token {token[:32]!r}", code="not-found", hint="lichen token ls lists them"
+            f"there is no join token {token[:32]!r}", code="not-found", hint="`lichen token ls` lists them"
         )
     now_ms = call.parts.now_ms()
     async with call.parts.store.write() as tx:
