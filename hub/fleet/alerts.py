@@ -210,7 +210,8 @@ class Alerts:
                 await self._look()
             for owner, _ in self._seen.expire(_clock_s()):
                 self._show(owner)
-            if self._seen.fresh and _clock_s() >= self._write_fresh_s:
+            if _clock_s() >= self._write_fresh_s:
+                self._write_fresh_s = math.inf
                 self._seen.dirty |= self._seen.fresh
             written = await self._save() if self._seen.dirty or self._past else True
             await asyncio.sleep(PAUSE_S if written else RETRY_S)
