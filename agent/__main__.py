@@ -7,6 +7,7 @@ board with little memory stays cheap; what the commands do is in `agent.app` and
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -144,6 +145,18 @@ def _once(args: argparse.Namespace, work: Callable[[Config], Awaitable[bool | No
 # --- the command line --------------------------------------------------------------------------
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal.  argparse asks shutil for that, at each start, which takes 0.3 MB."""
+
+    def __init__(self, prog: str) -> None:
+        columns = os.environ.get("COLUMNS", "")
+        try:
+            width = int(columns) if columns.isdecimal() else os.get_terminal_size().columns
+        except OSError:
+            width = 0
+        super().__init__(prog, width=(width or 80) - 2)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line, from which the reference in docs is made too."""
     top = argparse.ArgumentParser(
@@ -155,13 +168,18 @@ def parser() -> argparse.ArgumentParser:
   lichen-agent status                   what is wrong? works without network, and when it is stopped
   lichen-agent doctor                   why? step by step from the card to the hub, and what to do
   lichen-agent sensors read             what do the sensors say right now?""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
     )
     top.add_argument("--version", action="version", version=f"lichen-agent {agent.__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_life(commands)
-    _add_config(commands.add_parser("config", help="check or show the configuration"))
-    _add_sensors(commands.add_parser("sensors", help="find, list, read and watch sensors"))
+    _add_config(
+        commands.add_parser("config", formatter_class=_Formatter, help="check or show the configuration")
+    )
+    sensors = commands.add_parser(
+        "sensors", formatter_class=_Formatter, help="find, list, read and watch sensors"
+    )
+    _add_sensors(sensors)
     return top
 
 
@@ -269,7 +287,7 @@ def _add(
         help=help,
         description=f"{help[0].upper()}{help[1:]}.",
         epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
     )
     added.add_argument(
         "--config",
