@@ -1,9 +1,9 @@
 """What a board costs in the field: bytes on the link, and sectors on the card.
 
-Two real agents, joined to a real hub, each in a network of its own, with ten sensors whose values
-move and the capacity of the machine; nothing of the configuration is set but the profile.  Both run
-side by side for some minutes, counted from one report to a later one, and the state of one of them
-lies on an ext4 file system.  A month is 30 days; MB are of 10**6 bytes.
+Real agents, joined to a real hub, each in a network of its own, with ten sensors whose values move and
+the capacity of the machine; nothing of the configuration is set but the profile (and, of two of them,
+the sensors' interval).  They run side by side for some minutes, counted from one report to a later one,
+and the state of the first lies on an ext4 file system.  A month is 30 days; MB are of 10**6 bytes.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ DAY_S = 86_400
 MONTH_DAYS = 30
 RECONNECTS_PER_DAY = 4
 """What the figures include: a line that is renewed each night, and a few that drop."""
+ASKED_S = 10
+"""How often sensors are asked when nothing else is said."""
 MOVE_S = 1.0
-"""How often the values in the files change; they are read every 10 s."""
+"""How often the values in the files change."""
 AFTER_S = 5.0
 """How long after a report everything that belongs to it has come and gone."""
 SENSORS = (
@@ -52,16 +54,27 @@ MEMORY = Path("/dev/shm")  # where /run is on a board
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A profile of reports, and its budget in MB a month."""
+    """A board: its profile of reports, how often its sensors are asked, and its budget in MB a month."""
 
     name: str
     every_s: int
-    budget: float
-    aim: float
+    budget: float | None = None
+    aim: float | None = None
+    interval_s: int = ASKED_S
+
+    @property
+    def what(self) -> str:
+        asked = "" if self.interval_s == ASKED_S else f", asked every {self.interval_s} s"
+        return f"link, IP bytes both ways, {self.name} profile ({self.every_s} s){asked}"
 
 
-DEFAULT = Profile("default", 60, 35, 25)
-METERED = Profile("metered", 300, 9, 6)
+PROFILES = (
+    Profile("default", 60, 35, 25),
+    Profile("metered", 300, 9, 6),
+    Profile("default", 60, interval_s=60),
+    Profile("metered", 300, interval_s=60),
+)
+"""The first one's state lies on the card.  Those without a budget tell what a slower interval saves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,33 +96,32 @@ async def measure(folder: Path, minutes: float) -> list[Row]:
     """The rows; takes ``minutes`` and two more."""
     try:
         with ExitStack() as stack:
-            networks = [stack.enter_context(network(number)) for number in range(2)]
-            return await _measure(folder, minutes, networks, stack)
+            networks = [stack.enter_context(network(number)) for number in range(len(PROFILES))]
+            return _rows(await _measure(folder, minutes, networks, stack))
     except PermissionError as error:
-        missing = Used(1, 1, 0, 0, 0, 0)
-        return [_none(row, str(error)) for row in _rows(missing, missing)]
+        missing = [Used(1, 1, 0, 0, 0, 0) for _ in PROFILES]
+        return [_none(row, str(error)) for row in _rows(missing)]
 
 
-async def _measure(folder: Path, minutes: float, networks: list[Network], stack: ExitStack) -> list[Row]:
+async def _measure(folder: Path, minutes: float, networks: list[Network], stack: ExitStack) -> list[Used]:
     async with Lab(folder, host=HUB) as lab:
         await lab.start_hub()
         files = [folder / name for name, *_ in SENSORS]
         async with _moving(files), _reports(lab) as seen:
             memory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=MEMORY)))
-            default, metered = [
+            boards = [
                 await _add_board(lab, profile, place, files, memory)
-                for profile, place in zip((DEFAULT, METERED), networks, strict=True)
+                for profile, place in zip(PROFILES, networks, strict=True)
             ]
-            flash = _put_on_card(default, folder / "card.img", stack)
+            flash = _put_on_card(boards[0], folder / "card.img", stack)
             async with asyncio.TaskGroup() as group:
-                first = group.create_task(
-                    _watch(lab, default, DEFAULT, networks[0], minutes, seen, flash), name="watch default"
-                )
-                second = group.create_task(
-                    _watch(lab, metered, METERED, networks[1], minutes, seen), name="watch metered"
-                )
+                flashes = [flash, *(None for _ in PROFILES[1:])]
+                watched = [
+                    group.create_task(_watch(lab, *each, minutes, seen), name=f"watch {each[0].name}")
+                    for each in zip(boards, PROFILES, networks, flashes, strict=True)
+                ]
         await lab.hub.stop(within_s=30)
-        return _rows(first.result(), second.result())
+        return [each.result() for each in watched]
 
 
 async def _age(lab: Lab, board: Board) -> None:
@@ -133,9 +145,12 @@ async def _age(lab: Lab, board: Board) -> None:
 async def _add_board(lab: Lab, profile: Profile, place: Network, files: list[Path], memory: Path) -> Board:
     sensors: list[dict[str, object]] = [{"name": "capacity", "kind": "capacity"}]
     sensors += [{"name": file.name, "kind": "file", "path": str(file)} for file in files]
-    board = await lab.add_board(profile.name, report={"profile": profile.name}, sensors=sensors)
+    if profile.interval_s != ASKED_S:
+        sensors = [{**sensor, "interval_s": profile.interval_s} for sensor in sensors]
+    name = f"{profile.name}-{profile.interval_s}"
+    board = await lab.add_board(name, report={"profile": profile.name}, sensors=sensors)
     board.argv = [*place.enter, *board.argv]
-    board.env["RUNTIME_DIRECTORY"] = str(memory / profile.name)
+    board.env["RUNTIME_DIRECTORY"] = str(memory / name)
     return board
 
 
@@ -200,9 +215,9 @@ async def _watch(
     board: Board,
     profile: Profile,
     place: Network,
+    flash: Card | None,
     minutes: float,
     seen: Counter[str],
-    flash: Card | None = None,
 ) -> Used:
     """From one report of the board to a later one, then its stop and a new connection."""
 
@@ -246,8 +261,9 @@ def _written(flash: Card | None) -> int:
 # --- rows ------------------------------------------------------------------------------------------
 
 
-def _rows(default: Used, metered: Used) -> list[Row]:
-    rows = [_link(DEFAULT, default), _link(METERED, metered)]
+def _rows(found: list[Used]) -> list[Row]:
+    rows = [_link(profile, used) for profile, used in zip(PROFILES, found, strict=True)]
+    default = found[0]
     per_day = default.card_bytes / default.seconds * DAY_S / 1e6
     rows.append(
         Row(
@@ -269,14 +285,14 @@ def _link(profile: Profile, used: Used) -> Row:
     per_day = used.link_bytes / used.seconds * DAY_S
     reconnects = used.reconnect_bytes * RECONNECTS_PER_DAY
     return Row(
-        f"link, IP bytes both ways, {profile.name} profile ({profile.every_s} s)",
+        profile.what,
         (per_day + reconnects) * MONTH_DAYS / 1e6,
         "MB/month",
         profile.budget,
         profile.aim,
-        note=f"ten sensors and capacity at 10 s: {used.link_bytes / used.reports:,.0f} bytes a report, over"
-        f" {used.reports} reports in {used.seconds:.0f} s, extrapolated to {MONTH_DAYS} days; with"
-        f" {RECONNECTS_PER_DAY} new connections a day of {used.reconnect_bytes:,} bytes each (TLS 1.3"
+        note=f"ten sensors and capacity, asked every {profile.interval_s} s:"
+        f" {used.link_bytes / used.reports:,.0f} bytes a report, over {used.reports} reports in"
+        f" {used.seconds:.0f} s, extrapolated to {MONTH_DAYS} days; with {RECONNECTS_PER_DAY} new connections a day of {used.reconnect_bytes:,} bytes each (TLS 1.3"
         " handshake with both certificates, announcements and a first report);"
         " counted by the kernel in the board's own network namespace; the board's own count (TCP_INFO)"
         f" says {used.own_bytes / max(used.link_bytes, 1):.1%} of that",
