@@ -292,8 +292,9 @@ def _link(profile: Profile, used: Used) -> Row:
         profile.aim,
         note=f"ten sensors and capacity, asked every {profile.interval_s} s:"
         f" {used.link_bytes / used.reports:,.0f} bytes a report, over {used.reports} reports in"
-        f" {used.seconds:.0f} s, extrapolated to {MONTH_DAYS} days; with {RECONNECTS_PER_DAY} new connections a day of {used.reconnect_bytes:,} bytes each (TLS 1.3"
-        " handshake with both certificates, announcements and a first report);"
+        f" {used.seconds:.0f} s, extrapolated to {MONTH_DAYS} days; with"
+        f" {RECONNECTS_PER_DAY} new connections a day of {used.reconnect_bytes:,} bytes each (TLS handshake"
+        " with both certificates, announcements and a first report);"
         " counted by the kernel in the board's own network namespace; the board's own count (TCP_INFO)"
         f" says {used.own_bytes / max(used.link_bytes, 1):.1%} of that",
     )
