@@ -27,10 +27,11 @@ import datetime as dt
 import logging
 import os
 import ssl
+import threading
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -72,6 +73,8 @@ class Identity:
     directory: Path
     log_key: note.Signer
     seal_key: seal.SealKey
+    # A document may come with a renewal and from the broker at once, each on a thread.
+    _turn: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @property
     def board(self) -> str:
@@ -103,10 +106,11 @@ class Identity:
         """
         import tomli_w  # only to write
 
-        write_file(self.directory / "hub.key", f"{hub_key.vkey}\n".encode())
-        write_file(self.directory / "hub.note", hub_note.encode())
-        self.replace_certificate(chain_pem, now_ms)
-        write_file(self.directory / "board.toml", tomli_w.dumps(plain(membership)).encode())
+        with self._turn:
+            write_file(self.directory / "hub.key", f"{hub_key.vkey}\n".encode())
+            write_file(self.directory / "hub.note", hub_note.encode())
+            self.replace_certificate(chain_pem, now_ms)
+            write_file(self.directory / "board.toml", tomli_w.dumps(plain(membership)).encode())
 
     # --- for the link
 
@@ -130,11 +134,12 @@ class Identity:
 
     def replace_document(self, hub_note: str) -> HubDocument | None:
         """Keep a newer hub document; None when this one is not newer.  Raises Corrupt, Refused."""
-        document = read_document(hub_note, self.hub_key())
-        if document.number <= self.document().number:
-            return None
-        write_file(self.directory / "hub.note", hub_note.encode())
-        return document
+        with self._turn:
+            document = read_document(hub_note, self.hub_key())
+            if document.number <= self.document().number:
+                return None
+            write_file(self.directory / "hub.note", hub_note.encode())
+            return document
 
     def replace_certificate(self, chain_pem: str, now_ms: int | None) -> None:
         """Keep a certificate for our TLS key, in one step.

@@ -50,6 +50,8 @@ log = logging.getLogger(__name__)
 
 ABOUT_EVERY_S = 60.0
 ABOUT_METERED_S = 600.0
+NEWS_PART = 12
+"""In this part of that time an about may say that a problem has begun or ended."""
 ABOUT_AT_LATEST_S = 6 * 3600.0
 """After how long about is said again for what changes all the time, such as the traffic."""
 LIVE_METERED_S = 10
@@ -70,10 +72,11 @@ class Link:
     """The link of one board.
 
     ``describe`` makes the about message; ring ``changed`` when it may say something else.
-    It is said at most once in ``about_every_s``.  ``tell`` is called whenever ``state`` has
-    changed, and after each acknowledgement.  ``hurry(every_s, for_s)`` asks the sampler for
-    readings at that pace.  ``uncertified`` is called when the broker does not accept our
-    certificate; ``again`` rings when there is a reason to try at once.
+    It is said at most once in ``about_every_s``, but for problems that begin or end.  ``tell``
+    is called whenever ``state`` has changed, and after each acknowledgement.
+    ``hurry(every_s, for_s)`` asks the sampler for readings at that pace.  ``uncertified`` is called
+    when the broker does not accept our certificate; ``again`` rings when there is a reason to try
+    at once.
     """
 
     def __init__(
@@ -234,7 +237,18 @@ class Link:
             about = await self._about()
             if said is None or _lasting(about) != _lasting(said):
                 said = about if await publish(about) else None
-                await asyncio.sleep(self._about_every_s)
+                await self._rest(said)
+
+    async def _rest(self, said: About | None) -> None:
+        """Say nothing for a while; less long when a problem begins or ends: somebody may wait for it."""
+        news_s = self._about_every_s / NEWS_PART
+        await asyncio.sleep(news_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._about_every_s - news_s):
+                while said is None or _wrong(await self._about()) == _wrong(said):
+                    self.changed.clear()
+                    await self.changed.wait()
+        self.changed.set()  # what else has changed meanwhile
 
     async def _about(self) -> About:
         return replace(await self._describe(), traffic=self.traffic)
@@ -302,6 +316,11 @@ class Link:
     def _heard(self) -> None:
         """The hub acknowledged."""
         self._set(acknowledged_ms=self._clock.wall_ms(), traffic=self.traffic)
+
+
+def _wrong(about: About) -> list[tuple[str, str]]:
+    """What is wrong with a board, without the figures in it."""
+    return [(problem.code, problem.severity) for problem in about.problems]
 
 
 def _lasting(about: About) -> About:

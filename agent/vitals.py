@@ -155,7 +155,7 @@ def _has_failed(device: int, mounts: str) -> bool:
         # proc(5): id, parent, major:minor, root, mount point, options, ... - type, source, options
         mount, _, file_system = line.partition(" - ")
         if mount.split()[2:3] == [wanted]:
-            return "emergency_ro" in file_system.split()[-1].split(",")
+            return "emergency_ro" in file_system.rpartition(" ")[2].split(",")
     return False
 
 

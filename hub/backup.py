@@ -90,8 +90,8 @@ async def backup(directory: Directory, file: Path, passphrase: str) -> int:
     config = configuration.load(directory)
     keys = Keyring.load(directory.keys)
     about = About(keys.hub, config.name, _now_ms(), version("lichen"))
-    copying = make_directory(directory.path / ".backup")
-    with held(copying / "lock", "a backup"):
+    with held(directory.path / "backup.lock", "a backup"):
+        copying = make_directory(directory.path / ".backup")
         try:
             copy = copying / DATABASE
             copy.unlink(missing_ok=True)  # of one that was killed

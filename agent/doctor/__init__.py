@@ -69,8 +69,9 @@ async def examine(path: Path, clock: Clock) -> tuple[Report, Patient]:
 def describe(report: Report) -> Iterator[str]:
     """A line for each check: "warn   clock      it is not set.  What to do." """
     for line in report.lines:
-        hint = f"  {line.hint}" if line.hint else ""
-        yield words.plain(f"{line.level:6}  {line.check:13}  {line.sentence}{hint}")
+        yield words.plain(f"{line.level:6}  {line.check:13}  {line.sentence}")
+        if line.hint:
+            yield words.plain(f"{'':6}  {'':13}  {line.hint}")
 
 
 def as_json(report: Report, history: Sequence[Episode] | None) -> str:

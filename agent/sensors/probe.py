@@ -12,6 +12,7 @@ It knows no time of day and keeps no readings.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 
 from agent.sensors.conditioning import condition
@@ -26,6 +27,11 @@ from agent.sensors.driver import (
     load_kind,
 )
 from agent.wire.errors import LichenError, Refused
+
+log = logging.getLogger(__name__)
+
+CLOSE_S = 2.0
+"""How long a driver may take to close."""
 
 
 class Probe:
@@ -78,10 +84,16 @@ class Probe:
         return dict.fromkeys((channel.name for channel in self.channels), error)
 
     async def close(self) -> None:
-        """Give back what the driver holds."""
+        """Give back what the driver holds; one that cannot, or not in time, is told of and left."""
         driver, self._driver = self._driver, None
-        if driver is not None:
-            await driver.close()
+        if driver is None:
+            return
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await driver.close()
+        except Exception as failure:  # noqa: BLE001  a driver's fault must not make a crash of a stop
+            extra = {"sensor": self.config.name, "reason": f"{type(failure).__name__}: {failure}"}
+            log.warning("sensor cannot be closed", extra=extra)
 
 
 def _fault(failure: BaseException) -> Refused:

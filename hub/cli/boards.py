@@ -135,7 +135,11 @@ async def revoke(hub: Hub, board: str, yes: bool, as_json: bool) -> None:
     """
     if not yes:
         row = await hub.call("GET", f"/boards/{quote(board, safe='')}")
-        click.confirm(f"Revoke {row['name']} ({row['id']}) for good?", abort=True, err=True)
+        try:
+            click.confirm(f"Revoke {row['name']} ({row['id']}) for good?", abort=True, err=True)
+        except click.Abort:
+            click.echo("\nNothing was revoked. Where nobody can be asked, add --yes.", err=True)
+            raise
     row = await hub.call("POST", f"/boards/{quote(board, safe='')}/revoke")
     print_json(row) if as_json else click.echo(f"{row['name']} ({row['id']}) is revoked.")
 

@@ -204,6 +204,13 @@ problems = Table(
     Column("cleared_ms", BigInteger),
     Column("count", BigInteger, nullable=False),
     Index("problems_board", "board", "cleared_ms"),
+    # Few are open, and history is long.
+    Index(
+        "problems_open",
+        "id",
+        sqlite_where=text("cleared_ms IS NULL"),
+        postgresql_where=text("cleared_ms IS NULL"),
+    ),
 )
 
 admins = Table(

@@ -50,7 +50,8 @@ class FakeSensors:
 
     ``says``: by channel what is said there; a channel that is not in it is not there.  One channel
     of several that refuses fails alone.  ``asked`` counts reads, ``opened`` holds the sensors that
-    were opened and not closed, ``wake`` is how each asks to be read at once.
+    were opened and not closed, ``wake`` is how each asks to be read at once, ``close`` what a driver
+    does besides when it is closed.
     """
 
     Options: type[SensorConfig] = FakeOptions
@@ -60,6 +61,7 @@ class FakeSensors:
         self.asked: Counter[str] = Counter()
         self.opened: set[str] = set()
         self.wake: dict[str, Callable[[], None]] = {}
+        self.close: Callable[[], Awaitable[None]] | None = None
 
     def load(self, kind: str) -> FakeSensors:
         """In place of `agent.sensors.driver.load_kind`."""
@@ -103,6 +105,8 @@ class FakeSensor:
 
     async def close(self) -> None:
         self._world.opened.discard(self._options.name)
+        if self._world.close is not None:
+            await self._world.close()
 
     async def _value(self, name: str) -> float | Stale:
         said = self._world.says.get(name, Refused(f"{name}: not there", code="not-found"))

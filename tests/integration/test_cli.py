@@ -218,6 +218,8 @@ async def test_help_teaches(tmp_path: Path) -> None:
 
 
 async def test_a_board_is_put_out_when_the_operator_says_so_twice(operator: Operator, board: Board) -> None:
+    _, err = await operator.type("board", "revoke", "pump", status=130)
+    assert "Nothing was revoked. Where nobody can be asked, add --yes." in err
     out, err = await operator.type("board", "revoke", "pump", status=130, stdin="n\n")
     assert f"Revoke pump ({board.id}) for good?" in err
     assert out == ""

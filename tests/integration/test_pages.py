@@ -284,7 +284,7 @@ async def test_a_large_fleet_comes_in_pages(hub: WebHub, admin: Visitor) -> None
 async def test_what_is_wrong_with_the_hub_itself_is_at_the_top(hub: WebHub, admin: Visitor) -> None:
     await hub.add_board("pump")
     hub.latest.alert(
-        None, (Problem("hub-disk-full", "The disk of the hub is full", "Free some space", "fail", 1),)
+        None, (Problem("hub-disk-full", "The disk of the hub is full.", "Free some space", "fail", 1),)
     )
     seen = texts(await admin.get("/"))
     assert "The disk of the hub is full. Free some space. Broken since 1970-01-01 00:00 UTC" in seen
@@ -314,10 +314,10 @@ async def test_what_a_board_says_of_itself_is_told_in_words(hub: WebHub, admin: 
     assert "/run/tank: No such file." in seen
     assert "Clock set by this hub" in seen
     assert f"500 kB on {words.utc(day * 86_400_000)[:10]} (420 kB sent); 1.20 MB the day before" in seen
-    assert "Queue not known before its next report; room for 67.1 MB; 7 readings dropped" in seen
+    assert "Outbox not known before its next report; room for 67.1 MB; 7 readings dropped" in seen
     assert "Certificate until 20" in seen
     hub.latest.holds(hub.id("pump"), 1)
-    assert "Queue 1 reading waits; room for" in texts(await admin.get("/boards/pump"))
+    assert "Outbox 1 reading waits; room for" in texts(await admin.get("/boards/pump"))
 
 
 async def test_a_board_is_renamed_and_labelled_by_plain_forms(hub: WebHub, admin: Visitor) -> None:

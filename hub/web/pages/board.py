@@ -133,8 +133,8 @@ async def _page(
 
 
 def _urgency(problem: ProblemRow) -> tuple[int, int]:
-    """What is broken first, and of the same severity what began last."""
-    return SEVERITIES.index(problem.severity), -problem.since_ms
+    """What is broken first, and of the same severity in the order in which they were told."""
+    return SEVERITIES.index(problem.severity), problem.id
 
 
 def choose(sensors: list[SensorRow], asked: list[str]) -> list[str]:

@@ -102,7 +102,7 @@ def shown_values(
                     interval_ms=sensor.interval_ms,
                 ),
                 error=errors.get(sensor.name, ""),
-                spark=spark(course, *hour),
+                spark=spark(course, *hour, interval_ms=max(sensor.interval_ms, known.every_ms)),
                 low=words.value(min(values, default=None), sensor.unit),
                 high=words.value(max(values, default=None), sensor.unit),
                 tags=tuple(words.labels(sensor.tags)),
@@ -153,10 +153,11 @@ def summary_of(sensor: SensorRow, series: Series) -> Summary:
     )
 
 
-def spark(course: Sequence[tuple[int, float]], from_ms: int, to_ms: int) -> str:
+def spark(course: Sequence[tuple[int, float]], from_ms: int, to_ms: int, *, interval_ms: int = 0) -> str:
     """(time, value) as an SVG path within WIDTH by HEIGHT; empty with fewer than two points.
 
-    The line breaks where points are missing, which is where they are much further apart than elsewhere.
+    The line breaks where points are missing: where they are much further apart than elsewhere, and
+    than ``interval_ms``, at which the sensor is read.
 
     >>> spark([(0, 1.0), (50, 3.0), (100, 2.0)], 0, 100)
     'M0 22L60 2L120 12'
@@ -172,7 +173,7 @@ def spark(course: Sequence[tuple[int, float]], from_ms: int, to_ms: int) -> str:
     per_ms, per_unit = WIDTH / (to_ms - from_ms), (HEIGHT - 4) / spread
     times = [at_ms for at_ms, _ in course]
     steps = [after - before for before, after in pairwise(times)]
-    limit = MISSED * sorted(steps)[len(steps) // 2]
+    limit = MISSED * max(sorted(steps)[len(steps) // 2], interval_ms)
     strokes = ["M", *("M" if step > limit else "L" for step in steps)]
     return "".join(
         f"{stroke}{round((at_ms - from_ms) * per_ms, 1):g}"

@@ -23,7 +23,7 @@ from agent.outbox import Outbox
 from agent.status import LinkState
 from agent.wire import note, topics
 from agent.wire.errors import Busy, Refused
-from agent.wire.messages import About, Ack, HubTime, Reading, Sensor, compose
+from agent.wire.messages import About, Ack, HubTime, Problem, Reading, Sensor, compose
 from agent.wire.plain import dumps
 from fakes.broker import FakeBroker, lichen_rule
 from support.homehub import Ear, HomeHub
@@ -44,6 +44,7 @@ class Bench:
     ear: Ear
     config: Config
     sensors: tuple[Sensor, ...] = ()
+    problems: tuple[Problem, ...] = ()
     states: list[LinkState] = field(default_factory=list)
     hurried: list[tuple[float, float]] = field(default_factory=list)
     clock: Clock = field(default_factory=Clock.system)
@@ -59,7 +60,10 @@ class Bench:
 
     async def describe(self) -> About:
         outbox, clock = await self.outbox.state(), self.clock.state()
-        return About(self.board, "1", "", "", BOOT, 0, clock=clock, sensors=self.sensors, outbox=outbox)
+        return About(
+            self.board, "1", "", "", BOOT, 0,
+            clock=clock, sensors=self.sensors, outbox=outbox, problems=self.problems,
+        )  # fmt: skip
 
     @contextlib.asynccontextmanager
     async def linked(self, **options: Any) -> AsyncIterator[Link]:
@@ -178,6 +182,22 @@ async def test_about_is_said_again_when_it_says_something_else(bench: Bench) -> 
         link.changed.set()
         await until(lambda: len(bench.ear.abouts) == 3)
     assert [about.sensors[0].error for about in bench.ear.abouts[1:]] == ["unplugged", ""]
+
+
+async def test_a_problem_is_said_before_the_quiet_time_is_over(bench: Bench) -> None:
+    async with asyncio.timeout(6), bench.linked(about_every_s=6) as link:
+        await until(lambda: bench.ear.abouts)
+        bench.sensors = (Sensor("room", "file", error="unplugged"),)
+        link.changed.set()
+        await until(lambda: len(bench.ear.abouts) == 2)
+        bench.sensors = ()  # which can wait
+        bench.problems = (Problem("disk-full", "The disk is full."),)
+        link.changed.set()
+        await until(lambda: len(bench.ear.abouts) == 3)
+        bench.problems = ()
+        link.changed.set()
+        await until(lambda: len(bench.ear.abouts) == 4)
+    assert [len(about.problems) for about in bench.ear.abouts] == [0, 0, 1, 0]
 
 
 async def test_an_about_that_was_refused_is_said_again(bench: Bench) -> None:

@@ -281,6 +281,23 @@ async def test_every_sensor_is_closed_at_the_end() -> None:
     assert world.opened == set()
 
 
+@virtual
+async def test_a_driver_that_cannot_be_closed_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError("no bus")
+
+    async def hang() -> None:
+        await asyncio.sleep(3600)
+
+    for close, reason in ((fail, "ZeroDivisionError: no bus"), (hang, "TimeoutError")):
+        world = FakeSensors()
+        world.says["a"] = 1.0
+        world.close = close
+        async with running(sampler(world, Box(), world.configure("a"))):
+            await asyncio.sleep(1)
+        assert reason in caplog.records[-1].reason  # type: ignore[attr-defined]
+
+
 # --- quality -----------------------------------------------------------------------------------
 
 

@@ -51,3 +51,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("problems_board", "problems", ["board", "cleared_ms"])
+    op.create_index(
+        "problems_open",
+        "problems",
+        ["id"],
+        sqlite_where=sa.text("cleared_ms IS NULL"),
+        postgresql_where=sa.text("cleared_ms IS NULL"),
+    )
