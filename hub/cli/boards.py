@@ -97,13 +97,14 @@ def _facts(row: dict[str, Any], now_ms: int) -> list[tuple[str, str]]:
         ("system", " ".join(filter(None, (about.get("system"), about.get("kernel"), about.get("arch"))))),
         ("agent", about.get("version", "")),
         ("clock", about.get("clock", "")),
-        ("outbox", _outbox(outbox) if outbox else ""),
+        ("outbox", _outbox(outbox, row.get("waiting")) if outbox else ""),
     ]
     return [(name, text) for name, text in facts if text]
 
 
-def _outbox(outbox: Mapping[str, Any]) -> str:
-    return f"{outbox['readings']} readings waited when it connected, {outbox['dropped']} dropped"
+def _outbox(outbox: Mapping[str, Any], waiting: int | None) -> str:
+    held = "not known before its next report" if waiting is None else f"{waiting} readings wait"
+    return f"{held}, {outbox['dropped']} dropped"
 
 
 def _sensor(sensor: dict[str, Any], latest: dict[str, Any], now_ms: int) -> tuple[str, ...]:

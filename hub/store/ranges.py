@@ -67,11 +67,16 @@ class Single(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """What a chart draws.  ``step_ms`` is 0 when each point is one reading."""
+    """What a chart draws.  ``step_ms`` is 0 when each point is one reading.
+
+    ``since_ms`` is when the sensor first said something, to the quarter of an hour; None: not yet
+    known, or too long ago.
+    """
 
     points: list[Point]
     step_ms: int
     source: Literal["readings", "rollups"]
+    since_ms: int | None = None
 
 
 # --- ranges --------------------------------------------------------------------------------------
@@ -130,14 +135,16 @@ async def _series(
     to_ms: int,
     points: int,
 ) -> Series:
+    first = select(func.min(rollups.c.bucket_ms)).where(rollups.c.sensor == sensor_id)
+    since_ms = (await tx.execute(first)).scalar()
     if singles is not None and await _complete(tx, sensor_id, from_ms, to_ms, singles):
         if len(singles) <= points:
             every = [Point(at_ms, v, v, v, 1, int(unsure)) for at_ms, v, unsure in singles]
-            return Series(every, 0, "readings")
+            return Series(every, 0, "readings", since_ms)
         step_ms = choose_step(from_ms, to_ms, points)
-        return Series(_merged(singles, step_ms), step_ms, "readings")
+        return Series(_merged(singles, step_ms), step_ms, "readings", since_ms)
     step_ms = choose_step(from_ms, to_ms, points, low_ms=BUCKET_MS)
-    return Series(await _rolled(tx, sensor_id, from_ms, to_ms, step_ms), step_ms, "rollups")
+    return Series(await _rolled(tx, sensor_id, from_ms, to_ms, step_ms), step_ms, "rollups", since_ms)
 
 
 async def read_outline(

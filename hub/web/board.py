@@ -54,7 +54,10 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A board with everything it says of itself; ``about`` is null until it was heard."""
+    """A board with everything it says of itself; ``about`` is null until it was heard.
+
+    ``waiting``: readings that it still holds, as its last report said; null before one came.
+    """
 
     id: str
     name: str
@@ -67,6 +70,7 @@ class Board:
     joined_ms: int
     revoked_ms: int | None
     every_ms: int
+    waiting: int | None
     latest: dict[str, tuple[float | None, int]]
     about: About | None = None
 
@@ -141,6 +145,7 @@ def board_of(row: BoardRow, latest: Latest, now_ms: int) -> Board:
         joined_ms=row.joined_ms,
         revoked_ms=row.revoked_ms,
         every_ms=seen.every_ms,
+        waiting=known.waiting,
         latest=values_of(known),
         about=about_of(row),
     )

@@ -292,6 +292,12 @@ async def test_what_is_wrong_with_the_hub_itself_is_at_the_top(hub: WebHub, admi
     assert "disk is full" not in texts(await admin.get("/"))
 
 
+async def test_the_fleet_says_that_more_is_wrong_than_it_shows(hub: WebHub, admin: Visitor) -> None:
+    wrong = [Problem(code, f"It is {code}.", severity="warn") for code in ("hot", "full", "old")]
+    await hub.add_board("pump", problems=[*wrong, Problem("new", "It is new.", severity="notice")])
+    assert "It is hot. and 2 more" in texts(await admin.get("/"))
+
+
 async def test_what_a_board_says_of_itself_is_told_in_words(hub: WebHub, admin: Visitor) -> None:
     sensors = (
         Sensor("room", "w1", "Cel", "temperature", 10_000, quality="stale", tags={"wall": "north"}),

@@ -46,7 +46,8 @@ class SeriesOfSensor:
     how many of those the time is uncertain, because no clock that was right tells it.
 
     ``step_ms`` is the width of a point, 0 when each is one reading; ``every_ms`` is how far
-    apart readings are to be expected.
+    apart readings are to be expected; ``since_ms`` when the sensor first said something, to the
+    quarter of an hour, or null when that is not known.
     """
 
     sensor: str
@@ -54,6 +55,7 @@ class SeriesOfSensor:
     source: Literal["readings", "rollups"]
     step_ms: int
     every_ms: int
+    since_ms: int | None
     points: tuple[Point, ...]
 
 
@@ -143,6 +145,7 @@ async def read_series(call: Call, board: str, query: SeriesQuery) -> SeriesAnswe
                 source=series.source,
                 step_ms=series.step_ms,
                 every_ms=max(known[name].interval_ms, every_ms),
+                since_ms=series.since_ms,
                 points=tuple((p.at_ms, p.min, p.mean, p.max, p.count, p.uncertain) for p in series.points),
             )
             for name, series in found.items()

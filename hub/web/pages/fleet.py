@@ -61,7 +61,10 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class FleetRow:
-    """One board in the table, or among those that need somebody."""
+    """One board in the table, or among those that need somebody.
+
+    ``problem`` is the worst that asks for somebody; ``more`` do so as well.
+    """
 
     id: str
     name: str
@@ -69,6 +72,7 @@ class FleetRow:
     sentence: str
     hint: str
     problem: str
+    more: int
     heard_ms: int | None
     joined_ms: int
     every_ms: int
@@ -155,6 +159,7 @@ def row_of(row: BoardRow, latest: Latest, now_ms: int) -> FleetRow:
         sentence=judgement.sentence,
         hint=_hint(judgement.state, known.problems, seen.problem),
         problem=seen.problem,
+        more=max(sum(problem.severity != "notice" for problem in known.problems) - 1, 0),
         heard_ms=seen.heard_ms,
         joined_ms=row.joined_ms,
         every_ms=seen.every_ms,

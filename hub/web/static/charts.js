@@ -157,7 +157,9 @@ class Charts {
       .flatMap((sensor) => this.series.get(sensor).points.map((point) => point[0]))
       .sort((one, other) => one - other);
     const limit = MISSED * Math.max(...sensors.map((sensor) => Math.max(this.series.get(sensor).step_ms, this.series.get(sensor).every_ms)));
-    const edges = [Math.max(this.fromMs, this.joinedMs), ...times, Math.min(this.toMs, now())];
+    // Before a sensor was there nothing is missing.
+    const since = Math.min(...sensors.map((sensor) => this.series.get(sensor).since_ms ?? times[0] ?? this.fromMs));
+    const edges = [Math.max(this.fromMs, this.joinedMs, since), ...times, Math.min(this.toMs, now())];
     const holes = [];
     const isSingle = sensors.every((sensor) => !this.series.get(sensor).step_ms);
     edges.forEach((atMs, index) => {
