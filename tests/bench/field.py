@@ -231,7 +231,7 @@ async def _watch(
         await _age(lab, board)
     await board.start()
     await lab.until(lambda: board.joined and board.stored() > 0, "the first readings are stored")
-    await next_report()
+    await next_report()  # the first one after the start, which comes at once
     began_s, link, own, written = time.monotonic(), place.traffic().both, _own(board), _written(flash)
     reports = max(1, math.floor(minutes * 60 / profile.every_s))
     await next_report(reports)
@@ -264,7 +264,7 @@ def _written(flash: Card | None) -> int:
 def _rows(found: list[Used]) -> list[Row]:
     rows = [_link(profile, used) for profile, used in zip(PROFILES, found, strict=True)]
     default = found[0]
-    per_day = default.card_bytes / default.seconds * DAY_S / 1e6
+    per_day = default.card_bytes / default.reports * DAY_S / PROFILES[0].every_s / 1e6
     rows.append(
         Row(
             "agent: device sectors written at the default interval",
@@ -272,7 +272,7 @@ def _rows(found: list[Used]) -> list[Row]:
             "MB/day",
             30,
             15,
-            note=f"{default.card_bytes:,} bytes over {default.seconds:.0f} s, extrapolated;"
+            note=f"{default.card_bytes:,} bytes over {default.reports} reports, extrapolated;"
             f" sectors that a loop device with ext4 ({OPTIONS}) was told to write, journal and"
             " metadata included, synced at both ends, with the database's log as large as it gets; outbox and"
             " state, not the system's own log",
@@ -282,7 +282,7 @@ def _rows(found: list[Used]) -> list[Row]:
 
 
 def _link(profile: Profile, used: Used) -> Row:
-    per_day = used.link_bytes / used.seconds * DAY_S
+    per_day = used.link_bytes / used.reports * DAY_S / profile.every_s
     reconnects = used.reconnect_bytes * RECONNECTS_PER_DAY
     return Row(
         profile.what,
