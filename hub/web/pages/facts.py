@@ -58,16 +58,16 @@ def _outbox(about: About, waiting: int | None) -> str:
 
 
 def _traffic(traffic: Traffic) -> str:
-    """Bytes of a day, which is the board's idea of one.
+    """Bytes of a day, which is the board's idea of one; it tells them now and then, so there may be more.
 
     >>> words.plain(_traffic(Traffic(day=20_779, sent=420_000, received=80_000, before=1_200_000)))
-    '500 kB on 2026-11-22 (420 kB sent); 1.20 MB the day before'
+    'at least 500 kB on 2026-11-22 (420 kB sent); 1.20 MB the day before'
     """
     if not traffic.day:
         return ""
     total = words.value(traffic.sent + traffic.received, "By")
     day = words.utc(traffic.day * words.DAY_MS).partition(" ")[0]
-    text = f"{total} on {day} ({words.value(traffic.sent, 'By')} sent)"
+    text = f"at least {total} on {day} ({words.value(traffic.sent, 'By')} sent)"
     return text + (f"; {words.value(traffic.before, 'By')} the day before" if traffic.before else "")
 
 
