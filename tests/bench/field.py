@@ -108,7 +108,9 @@ async def _measure(folder: Path, minutes: float, networks: list[Network], stack:
         await lab.start_hub()
         files = [folder / name for name, *_ in SENSORS]
         async with _moving(files), _reports(lab) as seen:
-            memory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=MEMORY)))
+            memory = Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="lichen-bench-", dir=MEMORY))
+            )
             boards = [
                 await _add_board(lab, profile, place, files, memory)
                 for profile, place in zip(PROFILES, networks, strict=True)
