@@ -46,6 +46,7 @@ MAX_SENSORS = 512
 
 MIB = 1024 * 1024
 METERED_S = 300.0
+METERED_INTERVAL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,9 @@ class Report:
     """``[report]``: how often readings travel, and how long they may exist in memory only."""
 
     profile: Literal["default", "metered"] = "default"
-    """``metered`` is for a link that is paid by volume: reports every 300 s, no more than one in 10 s
-    while somebody watches, and what the board says of itself at most every 10 minutes."""
+    """``metered`` is for a link that is paid by volume: sensors are asked every 60 s where nothing else
+    is said, reports go every 300 s, no more than one in 10 s while somebody watches, and what the
+    board says of itself at most every 10 minutes."""
     every_s: Annotated[float, Range(0.1, 43_200)] = 60.0
     """How often readings travel to the hub; 300 when it is not set and the profile is ``metered``."""
     commit_every_s: Annotated[float, Range(0.1, 60)] = 60.0
@@ -186,6 +188,8 @@ def parse(text: str, path: Path | str = "agent.toml", environment: Mapping[str, 
         table = tomllib.loads(text)
         tables = decode(_Sensors, {"sensors": table.pop("sensors", [CAPACITY])}, strict=True).sensors
         config = decode(Config, table, strict=True)
+        if config.report.profile == "metered":
+            tables = tuple({"interval_s": METERED_INTERVAL_S, **table} for table in tables)
         config = replace(config, sensors=_read_sensors(tables))
         config = _derive(config, table, Path(path).absolute().parent, environment)
         _check(config)

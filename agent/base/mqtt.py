@@ -127,6 +127,9 @@ class _Client(aiomqtt.Client):
         self.answers: dict[int, asyncio.Future[ReasonCode]] = {}
         self.window = asyncio.Semaphore(WINDOW)
         self._packets = 0
+        # MQTT 5.0, section 3.3.2.3.4: a topic said once may be called by a number afterwards.
+        self._aliases: dict[str, int] = {}
+        self._most_aliases = 0
         self._traffic = (0, 0)
         self._left = False
         self._housekeeping: asyncio.TimerHandle | None = None
@@ -136,9 +139,12 @@ class _Client(aiomqtt.Client):
 
     def send(self, message: Message) -> mqtt.MQTTMessageInfo:
         """Hand a message to paho; a QoS 1 one is answered in `answers`."""
-        info = self._client.publish(
-            message.topic, message.payload, message.qos, message.retain, packets.publish_properties(message)
-        )
+        alias = self._aliases.get(message.topic)
+        topic = message.topic if alias is None else ""
+        if alias is None and len(self._aliases) < self._most_aliases:
+            alias = self._aliases[message.topic] = len(self._aliases) + 1
+        properties = packets.publish_properties(message, alias)
+        info = self._client.publish(topic, message.payload, message.qos, message.retain, properties)
         if info.rc == mqtt.MQTT_ERR_SUCCESS:
             # For paho only its own pings keep a link alive: 6 MB a month beside a report each minute.
             self._client._last_msg_out = time.monotonic()
@@ -292,6 +298,8 @@ class _Client(aiomqtt.Client):
     ) -> None:
         # MQTT 5.0, section 3.2.2.3.3.
         self.window = asyncio.Semaphore(min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW)))
+        if self.address.unix is None:
+            self._most_aliases = getattr(properties, "TopicAliasMaximum", 0)
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_disconnect(

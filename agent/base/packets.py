@@ -38,11 +38,17 @@ def will(address: Address) -> aiomqtt.Will | None:
     return aiomqtt.Will(message.topic, message.payload, message.qos, message.retain, properties)
 
 
-def publish_properties(message: Message) -> Properties | None:
-    """The properties of a PUBLISH packet; None when it needs none, which is cheaper."""
-    if not message.content_type and message.expiry_s is None:
+def publish_properties(message: Message, alias: int | None) -> Properties | None:
+    """The properties of a PUBLISH packet; None when it needs none, which is cheaper.
+
+    ``alias`` is the number by which the broker knows the topic from now on.
+    """
+    if not message.content_type and message.expiry_s is None and alias is None:
         return None
-    return _describe(message, PacketTypes.PUBLISH)
+    properties = _describe(message, PacketTypes.PUBLISH)
+    if alias is not None:
+        properties.TopicAlias = alias
+    return properties
 
 
 def received(message: aiomqtt.Message) -> Message:

@@ -103,7 +103,7 @@ class Capacity:
         values["load"] = os.getloadavg()[0]
         values["memory"], values["memory_used"] = _memory()
         values["disk"], values["disk_used"] = await self._disk_usage()
-        return {f"{self._prefix}.{name}": value for name, value in values.items()}
+        return {f"{self._prefix}.{name}": _rounded(value) for name, value in values.items()}
 
     async def close(self) -> None:
         """Nothing is held open."""
@@ -178,6 +178,11 @@ def is_local(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
         if mount.split()[2] == wanted:
             return file_system.split()[0] in LOCAL
     return False
+
+
+def _rounded(value: float | LichenError) -> float | LichenError:
+    """Four digits: what is behind them is noise, and half of what a report would cost."""
+    return value if isinstance(value, LichenError) else float(f"{value:.4g}")
 
 
 def _memory() -> tuple[float, float]:

@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 FIRST_COMMIT_S = 2.0
 """How long the first commit waits for the slowest sensor's first reading."""
+LATE_MS = 50
+"""What comes within this time of its tick has the tick's time."""
 GRACE_MS = 500
 """How long after a tick a commit comes, so that it has the readings of that tick."""
 WAKE_EVERY_MS = 100
@@ -163,30 +165,39 @@ class Sampler:
         """A sensor's life: asked at once, then at every tick of its interval."""
         # The first tick may follow at once; a difference over that moment would be noise.
         not_before_ms = self._clock.mono_ms() + sensor.interval_ms // 2
+        tick_ms = None
         try:
             while True:
                 asked_ms = self._clock.mono_ms()
-                await self._ask(sensor)
-                await self._until_next(sensor, asked_ms, not_before_ms)
+                await self._ask(sensor, tick_ms)
+                tick_ms = await self._until_next(sensor, asked_ms, not_before_ms)
         finally:
             await sensor.probe.close()
 
-    async def _until_next(self, sensor: _Sensor, asked_ms: int, not_before_ms: int) -> None:
-        """Wait for the next tick, or until the driver has something to tell."""
+    async def _until_next(self, sensor: _Sensor, asked_ms: int, not_before_ms: int) -> int | None:
+        """Wait for the next tick and return it, or None when the driver has something to tell first."""
+        tick_ms = None
         while not sensor.woken:
             pace_ms = self._pace(sensor.interval_ms, sensor.fastest_ms)
             # The pace may have changed when the bell rings.
             now_ms = max(self._clock.mono_ms(), min(not_before_ms, asked_ms + pace_ms // 2))
-            if await self._grid.reach(next_tick(now_ms, pace_ms), sensor.bell):
+            tick_ms = next_tick(now_ms, pace_ms)
+            if await self._grid.reach(tick_ms, sensor.bell):
                 break
+            tick_ms = None
         else:
             left_ms = asked_ms + WAKE_EVERY_MS - self._clock.mono_ms()
             if left_ms > 0:
                 await asyncio.sleep(left_ms / 1000)
         sensor.woken = False
+        return tick_ms
 
-    async def _ask(self, sensor: _Sensor) -> None:
+    async def _ask(self, sensor: _Sensor, tick_ms: int | None) -> None:
         mono_ms, wall_ms = self._clock.mono_ms(), self._clock.wall_ms()
+        # A tick comes a few milliseconds late, and each sensor a little later than the one before.
+        # That is no news, and each report would pay for it.
+        if tick_ms is not None and (late_ms := mono_ms - tick_ms) < LATE_MS:
+            mono_ms, wall_ms = tick_ms, wall_ms - late_ms
         answers = await sensor.probe.ask()
         sensor.ended_ms = self._clock.mono_ms()
         before = sensor.qualities()

@@ -35,8 +35,6 @@ DAY_S = 86_400
 MONTH_DAYS = 30
 RECONNECTS_PER_DAY = 4
 """What the figures include: a line that is renewed each night, and a few that drop."""
-ASKED_S = 10
-"""How often sensors are asked when nothing else is said."""
 MOVE_S = 1.0
 """How often the values in the files change."""
 AFTER_S = 5.0
@@ -49,32 +47,37 @@ SENSORS = (
     ("flow", 12.0, 0.01, 2),
 )
 """Name, first value, smallest step, decimals."""
+DEFAULTS_S = {"default": 10, "metered": 60}
 MEMORY = Path("/dev/shm")  # where /run is on a board
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A board: its profile of reports, how often its sensors are asked, and its budget in MB a month."""
+    """A board: its profile of reports, and its budget in MB a month.
+
+    ``asked_s`` is how often its sensors are asked, where the configuration says so; None: as often
+    as without a word, which is every 10 s by default, and every 60 s when metered.
+    """
 
     name: str
     every_s: int
     budget: float | None = None
     aim: float | None = None
-    interval_s: int = ASKED_S
+    asked_s: int | None = None
 
     @property
     def what(self) -> str:
-        asked = "" if self.interval_s == ASKED_S else f", asked every {self.interval_s} s"
+        asked = "" if self.asked_s is None else f", asked every {self.asked_s} s"
         return f"link, IP bytes both ways, {self.name} profile ({self.every_s} s){asked}"
 
 
 PROFILES = (
     Profile("default", 60, 35, 25),
     Profile("metered", 300, 9, 6),
-    Profile("default", 60, interval_s=60),
-    Profile("metered", 300, interval_s=60),
+    Profile("default", 60, asked_s=60),
+    Profile("metered", 300, asked_s=10),
 )
-"""The first one's state lies on the card.  Those without a budget tell what a slower interval saves."""
+"""The first one's state lies on the card.  Those without a budget tell what another interval costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +150,9 @@ async def _age(lab: Lab, board: Board) -> None:
 async def _add_board(lab: Lab, profile: Profile, place: Network, files: list[Path], memory: Path) -> Board:
     sensors: list[dict[str, object]] = [{"name": "capacity", "kind": "capacity"}]
     sensors += [{"name": file.name, "kind": "file", "path": str(file)} for file in files]
-    if profile.interval_s != ASKED_S:
-        sensors = [{**sensor, "interval_s": profile.interval_s} for sensor in sensors]
-    name = f"{profile.name}-{profile.interval_s}"
+    if profile.asked_s is not None:
+        sensors = [{**sensor, "interval_s": profile.asked_s} for sensor in sensors]
+    name = f"{profile.name}-{profile.asked_s}"
     board = await lab.add_board(name, report={"profile": profile.name}, sensors=sensors)
     board.argv = [*place.enter, *board.argv]
     board.env["RUNTIME_DIRECTORY"] = str(memory / name)
@@ -292,7 +295,7 @@ def _link(profile: Profile, used: Used) -> Row:
         "MB/month",
         profile.budget,
         profile.aim,
-        note=f"ten sensors and capacity, asked every {profile.interval_s} s:"
+        note=f"ten sensors and capacity, asked every {profile.asked_s or DEFAULTS_S[profile.name]} s:"
         f" {used.link_bytes / used.reports:,.0f} bytes a report, over {used.reports} reports in"
         f" {used.seconds:.0f} s, extrapolated to {MONTH_DAYS} days; with"
         f" {RECONNECTS_PER_DAY} new connections a day of {used.reconnect_bytes:,} bytes each (TLS handshake"

@@ -98,6 +98,20 @@ async def test_many_publishes_at_once_keep_their_order(broker: Broker) -> None:
         assert [int(message.payload) for message in await take(hub, 200)] == list(range(200))
 
 
+async def test_topics_said_again_are_the_same_topics(broker: Broker) -> None:
+    # More of them than a broker gives numbers for (MQTT 5.0, section 3.3.2.3.4).
+    topics = [f"{UP}/{number}" for number in range(12)]
+    async with broker.connect("hub") as hub, broker.connect(ALICE) as alice:
+        await hub.subscribe("lichen/v1/+/up/#")
+        for number in range(3):
+            for topic in topics:
+                await alice.publish(Message(topic, b"%d" % number))
+        came = await take(hub, 36)
+    assert [(message.topic, message.payload) for message in came] == [
+        (topic, b"%d" % number) for number in range(3) for topic in topics
+    ]
+
+
 async def test_a_late_subscriber_gets_what_is_retained(broker: Broker) -> None:
     async with broker.connect(ALICE) as alice:
         await alice.publish(Message(UP, b"old", retain=True))

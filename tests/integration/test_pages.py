@@ -319,7 +319,9 @@ async def test_what_a_board_says_of_itself_is_told_in_words(hub: WebHub, admin: 
     assert "The sensor repeats an old value." in seen
     assert "/run/tank: No such file." in seen
     assert "Clock set by this hub" in seen
-    assert f"at least 500 kB on {words.utc(day * 86_400_000)[:10]} (420 kB sent); 1.20 MB the day before" in seen
+    assert (
+        f"at least 500 kB on {words.utc(day * 86_400_000)[:10]} (420 kB sent); 1.20 MB the day before" in seen
+    )
     assert "Outbox not known before its next report; room for 67.1 MB; 7 readings dropped" in seen
     assert "Certificate until 20" in seen
     hub.latest.holds(hub.id("pump"), 1)

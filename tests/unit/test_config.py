@@ -304,3 +304,12 @@ def test_a_metered_link_reports_every_five_minutes_unless_told_otherwise() -> No
     assert parse('[report]\nprofile = "metered"\nevery_s = 900').report.every_s == 900
     with pytest.raises(ConfigError, match=r"report\.profile"):
         parse('[report]\nprofile = "satellite"')
+
+
+def test_a_metered_board_asks_its_sensors_each_minute_unless_told_otherwise() -> None:
+    named = '[[sensors]]\nkind = "capacity"\nname = '
+    tables = f'{named}"a"\n{named}"b"\ninterval_s = 5'
+    asked = [sensor.interval_s for sensor in parse(f'[report]\nprofile = "metered"\n{tables}').sensors]
+    assert asked == [60, 5]
+    assert [sensor.interval_s for sensor in parse(tables).sensors] == [10, 5]
+    assert parse('[report]\nprofile = "metered"').sensors[0].interval_s == 60

@@ -15,7 +15,7 @@ import pytest
 from agent.clock import Clock
 from agent.sensors.driver import Conditioning, SensorConfig, Stale
 from agent.sensors.pending import MAX_PENDING
-from agent.sensors.sampler import Sampler
+from agent.sensors.sampler import LATE_MS, Sampler
 from agent.wire.errors import Busy, LichenError, Refused
 from agent.wire.messages import ClockState, Reading
 from agent.wire.plain import dumps
@@ -96,6 +96,24 @@ async def test_readings_lie_on_the_grid_of_the_boot() -> None:
     # At once, then at multiples of the interval since boot, not since the start.
     assert box.of("room") == [(21.5, 3_000), (21.5, 10_000), (21.5, 20_000), (21.5, 30_000), (21.5, 40_000)]
     assert [reading.wall_ms for reading in box.readings][:2] == [WALL_MS, WALL_MS + 7_000]
+
+
+@virtual
+async def test_a_tick_that_is_a_little_late_has_its_own_time() -> None:
+    world, box = FakeSensors(), Box()
+    world.says["room"] = 21.5
+    even = virtual_clock(start_ms=START_MS)
+
+    def late_ms() -> int:
+        return {10_000: LATE_MS - 1, 20_000: LATE_MS}.get(even.mono_ms(), 0)
+
+    clock = Clock(
+        even.boot, lambda: even.mono_ms() + late_ms(), lambda: even.wall_ms() + late_ms(), even.state
+    )
+    async with running(sampler(world, box, world.configure("room", interval_s=10), clock=clock)):
+        await asyncio.sleep(20)
+    times = [(reading.mono_ms, reading.wall_ms - WALL_MS) for reading in box.readings]
+    assert times[1:] == [(10_000, 7_000), (20_000 + LATE_MS, 17_000 + LATE_MS)]
 
 
 @virtual
