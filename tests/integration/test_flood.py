@@ -114,8 +114,11 @@ async def test_a_board_at_5000_messages_a_second_costs_999_others_nothing(lab: L
     assert put_out > 0
     found = {(each["board"], each["code"]): each["sentence"] for each in await problems(lab)}
     assert found.keys() == {(wild.id, "limits-exceeded")}
-    said = found[wild.id, "limits-exceeded"]
-    assert said == "The board went on sending more than it may, so it is kept out for 60 s"
+    # It tries to come back all the time, so this may be said before it is put out again.
+    assert found[wild.id, "limits-exceeded"] in (
+        "The board went on sending more than it may, so it is kept out for 60 s",
+        "The board sends more than it may, and what is beyond is dropped",
+    )
 
 
 async def problems(lab: Lab) -> list[dict[str, Any]]:
