@@ -1,7 +1,8 @@
 """The readings that the hub has not acknowledged yet, in one SQLite file.
 
-The sampler appends, the link takes and acknowledges, the status looks.  Nothing else opens the
-file, and this module never touches the network: what it hands out is the payload of a message.
+The sampler appends, the link takes and acknowledges, the status looks.  Nobody else can open the
+file meanwhile, and this module never touches the network: what it hands out is the payload of a
+message.
 
 A commit is one row, or several: a *block* of readings, encoded once and sent as it lies.
 Readings are numbered within a *stream*, which is drawn at each start; (stream, seq) names one
@@ -272,9 +273,9 @@ def new_stream() -> str:
 
 
 async def peek(path: Path, max_bytes: int) -> OutboxState:
-    """The state of an outbox file without changing it; nothing when there is no file.
+    """The state of an outbox file that nobody has open, without changing it; nothing when there is none.
 
-    Raises Corrupt, ConfigError.
+    Raises Busy while an agent has it open (which tells in its status file), Corrupt, ConfigError.
     """
     if not exists(path):
         return OutboxState(max_bytes=max_bytes)

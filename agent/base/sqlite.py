@@ -10,8 +10,11 @@ What a power cut leaves: with WAL and ``synchronous=FULL`` a transaction is on t
 checksums, at the next open.  ``NORMAL`` never corrupts either, but may forget the last commits.
 Both trust the card to have written what it says it has written.
 
-SD cards wear by pages written, so the log is folded back every 256 pages (1 MiB) and never
-stays larger than that; small boards have little memory, so the page cache is 512 KiB.
+SD cards wear by blocks written.  A file has one owner, which locks it for as long as it is open:
+SQLite then keeps the index of the log in memory, and not in a file that the kernel writes to the
+card after each commit.  Whoever wants to look meanwhile hears Busy.  Pages of 2 KiB let most
+commits touch one or two blocks of the card.  The log is folded back every 512 pages (1 MiB) and
+never stays larger than that; small boards have little memory, so the page cache is 512 KiB.
 
 >>> import asyncio, tempfile
 >>> async def example(path):
@@ -43,13 +46,17 @@ Connection = sqlite3.Connection
 """What a function that `Database.run` runs is given."""
 Synchronous = Literal["FULL", "NORMAL"]
 
-WAL_PAGES = 256
-PAGE_BYTES = 4096
+WAL_PAGES = 512
+PAGE_BYTES = 2048
 CACHE_KIB = 512
-LEAST_ROOM = 16 * PAGE_BYTES
-"""Free bytes below which a failed write means a full disk: the index of a log takes 32 KiB at once."""
+LEAST_ROOM = 64 * 1024
+"""Free bytes below which a failed write means a full disk: to look at a log takes 32 KiB at once."""
 BUSY_MS = 5000
-"""How long a transaction waits for another process that writes the same file."""
+"""How long the owner waits for whoever looks at the file."""
+LOOK_MS = 500
+"""How long a reader waits for the file, which an owner keeps for as long as it runs."""
+SHARED = "mode=ro"
+"""How several processes can look at a file at once."""
 
 
 class Database:
@@ -75,7 +82,8 @@ class Database:
         """Open ``path`` and close it on leaving; an empty or missing file gets ``schema``.
 
         ``version`` is kept in the file (``user_version``); ``upgrades[n]`` is the script that
-        takes a file from version n to n + 1.  ``read_only`` never creates or changes a file.
+        takes a file from version n to n + 1.  ``read_only`` never creates or changes a file, and
+        is Busy while an owner has it open.
         Raises ConfigError (path unusable, file newer than this program), Corrupt, Busy, and
         Refused (code "disk-full").
         """
@@ -114,13 +122,18 @@ class Database:
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, call))
 
     def _connect(self, synchronous: Synchronous, read_only: bool) -> None:
+        mode = _mode(self.path) if read_only else "mode=rwc"
         # isolation_level=None: transactions are begun and ended here, not guessed by the module.
         self._connection = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}",
+            f"{self.path.absolute().as_uri()}?{mode}",
             uri=True,
             isolation_level=None,
-            timeout=BUSY_MS / 1000,
+            timeout=(LOOK_MS if read_only else BUSY_MS) / 1000,
         )
+        if mode != SHARED:
+            # Before the file is looked at for the first time, or the log's index is a file
+            # (sqlite.org/wal.html, "Use of WAL Without Shared-Memory").
+            self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         _configure(self._connection, synchronous, read_only)
 
     async def _close(self) -> None:
@@ -133,6 +146,15 @@ class Database:
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
+
+
+def _mode(path: Path) -> str:
+    """How SQLite is to open a file that is only read (sqlite.org/uri.html)."""
+    hindered = _hindered(path)
+    if hindered is None or hindered.code != "disk-read-only":
+        return SHARED
+    # There can be no index beside the log, and no lock is needed: nobody can write.
+    return "mode=ro&" + ("vfs=unix-none" if path.with_name(f"{path.name}-wal").exists() else "immutable=1")
 
 
 def _configure(connection: Connection, synchronous: Synchronous, read_only: bool) -> None:
@@ -245,8 +267,8 @@ def _understood(path: Path, error: sqlite3.DatabaseError) -> LichenError | None:
             )
         case "BUSY" | "LOCKED":
             return Busy(
-                f"{path} has been locked by another process for {BUSY_MS // 1000} s",
-                hint="is a second copy of this program running?",
+                f"{path} is locked by another process",
+                hint="a program that runs keeps it to itself: ask that one, or stop it",
             )
         case "CANTOPEN" | "READONLY" | "PERM" | "AUTH":
             return ConfigError(

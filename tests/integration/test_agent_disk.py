@@ -154,6 +154,20 @@ async def test_a_disk_that_fills_up_ends_nobody_and_is_over_by_itself(tmp_path: 
             assert await board.agent.stop() == 0
 
 
+async def test_what_is_held_can_be_looked_at_on_a_card_that_turned_read_only(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=3m", "tmpfs") as disk:
+        async with joined(tmp_path, disk) as board:
+            for end in (board.agent.stop, board.agent.kill):  # a killed agent leaves a log beside the file
+                await board.agent.start()
+                await board.until(board.hears_more(), "readings arrive")
+                await end()
+                run("mount", "-o", "remount,ro", str(disk))
+                said = await board.status()
+                assert not said["running"]
+                assert said["outbox"]["max_bytes"] > said["outbox"]["bytes"]
+                run("mount", "-o", "remount,rw", str(disk))
+
+
 async def test_an_agent_that_starts_on_a_full_disk_waits_for_room(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=3m", "tmpfs") as disk:
         async with joined(tmp_path, disk) as board:

@@ -58,7 +58,7 @@ async def board(lab: Lab) -> Board:
 def committed(board: Board) -> dict[str, int]:
     """The last number of each stream that the board's outbox holds (an earlier one is acknowledged)."""
     sql = "SELECT stream, max(seq0 + count - 1) FROM blocks GROUP BY stream"
-    return dict(board.lab.ask(board.state / "outbox.db", sql))
+    return dict(board.ask_outbox(sql))
 
 
 def check_exactly_once(board: Board, seen: dict[str, int]) -> None:

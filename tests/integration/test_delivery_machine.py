@@ -99,6 +99,10 @@ class Board:
         self.cursor = START
         self.next = 1
 
+    async def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        """Ask the file, which is nobody else's while the outbox is open."""
+        return await self.outbox._do(lambda connection, _: connection.execute(sql).fetchall())
+
 
 class Hub:
     """A store with its ingest, and the folder that it lives in."""
@@ -345,11 +349,16 @@ class Delivery(RuleBasedStateMachine):
         return set(keys)
 
     def held(self) -> set[Key]:
-        """What the outbox's file holds, as a reading or as a gap."""
-        with closing(sqlite3.connect(f"file:{self.board.file}?mode=ro", uri=True)) as connection:
-            sql = "SELECT stream, seq0, count FROM blocks UNION ALL SELECT stream, seq0, count FROM gaps"
-            rows = connection.execute(sql).fetchall()
-        return {(stream, seq) for stream, seq0, count in rows for seq in range(seq0, seq0 + count)}
+        """What the outbox holds, as a reading or as a gap; not what is acknowledged and waits for its end."""
+        sql = "SELECT stream, seq0, count FROM blocks UNION ALL SELECT stream, seq0, count FROM gaps"
+        rows = self.runner.run(self.board.ask(sql))
+        settled = self.board.outbox._settled
+        return {
+            (stream, seq)
+            for stream, seq0, count in rows
+            for seq in range(seq0, seq0 + count)
+            if seq > settled.get(stream, 0)
+        }
 
     @precondition(lambda self: self.board.starts)
     @invariant()

@@ -17,10 +17,12 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import signal
 import socket
 import sqlite3
 import sys
+import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +30,8 @@ from typing import Any, Self
 
 import aiohttp
 import tomli_w
+
+from agent.status import read_status
 
 ADMIN = "admin"
 PASSWORD = "correct horse battery"
@@ -121,12 +125,33 @@ class Board(Process):
         return str(tomllib.loads((self.state / "board.toml").read_text())["board"])
 
     @property
+    def runtime(self) -> Path:
+        return Path(self.env.get("RUNTIME_DIRECTORY", self.state / "run"))
+
+    @property
     def joined(self) -> bool:
         return (self.state / "board.toml").exists()
 
     def held(self) -> int:
-        """Readings in the outbox: committed and not yet acknowledged."""
-        return sum(count for (count,) in self.lab.ask(self.state / "outbox.db", "SELECT count FROM blocks"))
+        """Readings in the outbox: committed and not yet acknowledged.
+
+        A running agent tells, as soon as it has opened the file.
+        """
+        status = read_status(self.runtime) if self.running else None
+        if status is not None and status.pid == self.pid and status.outbox.max_bytes:
+            return status.outbox.readings
+        return sum(count for (count,) in self.ask_outbox("SELECT count FROM blocks"))
+
+    def ask_outbox(self, sql: str) -> list[tuple[Any, ...]]:
+        """Ask what the outbox's file would hold after a power cut; an agent that runs keeps it to itself.
+
+        The log is copied first: what is folded back afterwards is in both copies, and not in none.
+        """
+        with tempfile.TemporaryDirectory(prefix="lichen-outbox-") as folder:
+            for name in ("outbox.db-wal", "outbox.db"):
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copy(self.state / name, folder)
+            return self.lab.ask(Path(folder) / "outbox.db", sql)
 
     def stored(self) -> int:
         """Readings of this board in the hub's store."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -15,9 +17,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from agent.outbox import BLOCK_READINGS, START, Cursor, Outbox, Parcel
+from agent.outbox import BLOCK_READINGS, START, Cursor, Outbox, Parcel, peek
 from agent.shelf import HELD_STREAMS, SCHEMA, Row, Shelf
-from agent.wire.errors import Corrupt, Refused
+from agent.wire.errors import Busy, Corrupt, Refused
 from agent.wire.messages import Ack, Batch, Gap, Held, OutboxState, Reading, read_batch, readings_of
 
 BOOT = "b" * 32
@@ -416,17 +418,74 @@ async def test_a_file_of_the_first_version_is_taken_over(tmp_path: Path) -> None
 
 
 def ask(file: Path, sql: str) -> list[tuple[object, ...]]:
-    """What another process would read in the file."""
-    connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+    """What another process would find in the file after a power cut."""
+    look = file.with_name("look")
+    look.mkdir()
+    for each in (file, file.with_name(file.name + "-wal")):
+        if each.exists():
+            # By another process: to open and close the file in this one would drop SQLite's locks on it.
+            subprocess.run(["cp", each, look], check=True)
+    connection = sqlite3.connect(look / file.name)
     try:
         return connection.execute(sql).fetchall()
     finally:
         connection.close()
+        shutil.rmtree(look)
 
 
 def rows(file: Path) -> list[tuple[object, ...]]:
     """The first number and the count of each row."""
     return ask(file, "SELECT seq0, count FROM blocks ORDER BY id")
+
+
+# --- whoever looks from outside ----------------------------------------------------------------------
+
+
+async def test_a_look_is_for_when_nobody_has_it_open(tmp_path: Path) -> None:
+    file = tmp_path / "o.db"
+    assert await peek(file, PLENTY) == OutboxState(max_bytes=PLENTY)
+    async with opened(file) as outbox:
+        await commit(outbox, 3)
+        state = await outbox.state()
+        with pytest.raises(Busy, match=r"o\.db is locked by another process"):
+            await peek(file, PLENTY)
+        await commit(outbox, 1)
+        assert (await outbox.state()).readings == 4
+    assert (await peek(file, PLENTY)).readings == 4
+    assert state.readings == 3
+
+
+def killed(file: Path) -> str:
+    """Let an agent commit two readings and die; returns its stream."""
+    script = (
+        "import asyncio, os, signal, sys\nfrom pathlib import Path\nfrom agent.outbox import Outbox\n"
+        "from agent.wire.messages import Reading\n"
+        "async def main():\n"
+        f"    async with Outbox.open(Path(sys.argv[1]), boot={BOOT!r}, max_bytes={PLENTY}) as outbox:\n"
+        "        for n in (1, 2):\n"
+        "            await outbox.append([Reading('room', float(n), n, 1_700_000_000_000 + n)], 'synced')\n"
+        "        print(outbox.stream, flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "asyncio.run(main())\n"
+    )
+    died = subprocess.run(
+        [sys.executable, "-c", script, file], stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert died.returncode == -9
+    return died.stdout.strip()
+
+
+async def test_after_kill_9_it_is_there_to_be_looked_at_and_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / "o.db"
+    stream = killed(file)
+    assert {each.name for each in tmp_path.iterdir()} == {"o.db", "o.db-wal"}
+    for _ in range(2):
+        assert (await peek(file, PLENTY)).readings == 2
+    async with opened(file) as outbox:
+        assert numbers(await drain(outbox)) == [(stream, 1), (stream, 2)]
+        await outbox.acknowledge(Ack({stream: 1}))
+        await commit(outbox, 1)
+    assert (await peek(file, PLENTY)).readings == 2
 
 
 async def test_a_cancelled_append_is_kept_once(tmp_path: Path) -> None:

@@ -58,7 +58,15 @@ async def test_transactions_run_one_after_the_other_in_one_thread(tmp_path: Path
 
 
 async def test_it_is_set_up_for_a_card(tmp_path: Path) -> None:
-    names = ("journal_mode", "synchronous", "wal_autocheckpoint", "journal_size_limit", "foreign_keys")
+    names = (
+        "locking_mode",
+        "page_size",
+        "journal_mode",
+        "synchronous",
+        "wal_autocheckpoint",
+        "journal_size_limit",
+        "foreign_keys",
+    )
 
     def settings(tx: Connection) -> dict[str, object]:
         return {name: tx.execute(f"PRAGMA {name}").fetchone()[0] for name in names}
@@ -66,9 +74,11 @@ async def test_it_is_set_up_for_a_card(tmp_path: Path) -> None:
     async with Database.open(tmp_path / "notes.db", SCHEMA, version=1) as db:
         found = await db.run(settings)
     assert found == {
+        "locking_mode": "exclusive",
+        "page_size": 2048,
         "journal_mode": "wal",
         "synchronous": 2,  # FULL
-        "wal_autocheckpoint": 256,
+        "wal_autocheckpoint": 512,
         "journal_size_limit": 1024 * 1024,
         "foreign_keys": 1,
     }
@@ -117,17 +127,56 @@ async def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path) -> None:
     assert tables == [("note",)]
 
 
-# --- reading beside the writer ---------------------------------------------------------------------
+async def test_the_index_of_the_log_is_never_written(tmp_path: Path) -> None:
+    async with Database.open(tmp_path / "notes.db", SCHEMA, version=1) as db:
+        await db.run(lambda tx: tx.execute("INSERT INTO note VALUES ('x')"))
+        await db.probe()
+        assert {file.name for file in tmp_path.iterdir()} == {"notes.db", "notes.db-wal"}
 
 
-async def test_another_may_read_while_the_owner_writes(tmp_path: Path) -> None:
+# --- one owner, or readers -------------------------------------------------------------------------
+
+
+async def test_readers_read_what_nobody_has_open(tmp_path: Path) -> None:
     path = tmp_path / "notes.db"
     async with Database.open(path, SCHEMA, version=1) as owner:
         await owner.run(lambda tx: tx.execute("INSERT INTO note VALUES ('seen')"))
-        async with Database.open(path, SCHEMA, version=1, read_only=True) as reader:
-            assert await reader.run(notes) == ["seen"]
-            with pytest.raises(ConfigError, match="readonly"):
-                await reader.run(lambda tx: tx.execute("INSERT INTO note VALUES ('no')"))
+    async with (
+        Database.open(path, SCHEMA, version=1, read_only=True) as reader,
+        Database.open(path, SCHEMA, version=1, read_only=True) as other,
+    ):
+        assert await reader.run(notes) == await other.run(notes) == ["seen"]
+        with pytest.raises(ConfigError, match="readonly"):
+            await reader.run(lambda tx: tx.execute("INSERT INTO note VALUES ('no')"))
+
+
+@pytest.mark.slow  # a second owner waits for five seconds
+@pytest.mark.parametrize("read_only", [True, False])
+async def test_a_file_that_is_open_is_busy(tmp_path: Path, read_only: bool) -> None:
+    path = tmp_path / "notes.db"
+    async with Database.open(path, SCHEMA, version=1) as owner:
+        with pytest.raises(Busy, match="locked by another process"):
+            async with Database.open(path, SCHEMA, version=1, read_only=read_only):
+                pass
+        await owner.run(lambda tx: tx.execute("INSERT INTO note VALUES ('undisturbed')"))
+        assert await owner.run(notes) == ["undisturbed"]
+
+
+async def test_the_owner_waits_for_a_reader(tmp_path: Path) -> None:
+    path = tmp_path / "notes.db"
+    async with Database.open(path, SCHEMA, version=1) as db:
+        await db.run(lambda tx: tx.execute("INSERT INTO note VALUES ('kept')"))
+
+    async def own() -> list[str]:
+        async with Database.open(path, SCHEMA, version=1) as db:
+            return await db.run(notes)
+
+    async with Database.open(path, SCHEMA, version=1, read_only=True) as reader:
+        await reader.run(notes)
+        owning = asyncio.create_task(own(), name="own")
+        await asyncio.sleep(0.1)
+        assert not owning.done()
+    assert await owning == ["kept"]
 
 
 async def test_reading_makes_no_file(tmp_path: Path) -> None:
@@ -167,20 +216,6 @@ async def test_a_missing_directory_is_a_mistake_of_the_operator(tmp_path: Path) 
             pass
 
 
-async def test_a_lock_that_is_held_elsewhere_is_busy(tmp_path: Path) -> None:
-    path = tmp_path / "notes.db"
-    async with Database.open(path, SCHEMA, version=1) as db:
-        await db.run(lambda tx: tx.execute("PRAGMA busy_timeout = 0"))
-        other = sqlite3.connect(path, isolation_level=None)
-        try:
-            other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(Busy, match="locked by another process"):
-                await db.probe()
-        finally:
-            other.close()
-        await db.probe()
-
-
 def test_a_full_disk_is_told_and_nothing_is_half_written(tmp_path: Path) -> None:
     """A limit on the number of pages is what SQLite takes for a full disk."""
 
@@ -213,12 +248,16 @@ def test_what_was_committed_survives_kill_9(tmp_path: Path) -> None:
     path = tmp_path / "notes.db"
     done = subprocess.run([sys.executable, "-c", script, str(path)], check=False)
     assert done.returncode == -9
+    assert path.with_name("notes.db-wal").stat().st_size > 0
 
-    async def read() -> list[str]:
-        async with Database.open(path, SCHEMA, version=1) as db:
+    async def read(read_only: bool) -> list[str]:
+        async with Database.open(path, SCHEMA, version=1, read_only=read_only) as db:
             return await db.run(notes)
 
-    assert asyncio.run(read()) == ["committed"]
+    # A reader leaves an index beside the log, which the owner must not believe.
+    assert asyncio.run(read(read_only=True)) == ["committed"]
+    assert asyncio.run(read(read_only=False)) == ["committed"]
+    assert asyncio.run(read(read_only=True)) == ["committed"]
 
 
 async def test_closing_waits_for_what_was_begun(tmp_path: Path) -> None:
