@@ -13,7 +13,8 @@ from pathlib import Path
 from agent.clock import Clock
 from agent.config import Config
 from agent.status import RUN, Status, describe, read_status
-from agent.wire.errors import ConfigError
+from agent.wire.errors import Busy, ConfigError
+from agent.wire.messages import OutboxState
 from agent.wire.plain import dumps
 
 OUTBOX = "outbox.db"
@@ -46,7 +47,10 @@ async def look(config: Config) -> Status:
     from agent import identity, outbox
 
     known = identity.recognise(config.state_dir)
-    held = await outbox.peek(config.state_dir / OUTBOX, config.outbox.max_bytes)
+    try:
+        held = await outbox.peek(config.state_dir / OUTBOX, config.outbox.max_bytes)
+    except Busy:  # an agent has just opened it, and will say more in a moment
+        held = OutboxState(max_bytes=config.outbox.max_bytes)
     if known is None:
         return Status(outbox=held)
     membership, document = known
