@@ -1,0 +1,189 @@
+"""The Podman edge: what the rest of the agent asks of a container engine, and what it is told.
+
+`agent.containers.podman` is the real one, tests/fakes/podman.py stands in for it, and both pass
+tests/contract/test_podman.py.  Nothing here decides anything: `agent.containers.plan` says what is to
+be done, `agent.containers.spec` what a container is made like.
+
+Every call returns within its own time limit.  All of them raise LinkDown when Podman does not answer
+(code "podman-down"; "podman-missing" when it is not installed), and Refused with a code when it says
+no: "not-found", "exists", "in-use", "port-taken", "no-space", "image" (it cannot be had), "denied".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from agent.wire.apps import LogLine, Progress
+
+LABEL_APP = "lichen.app"
+"""Of whatever we made: which app it belongs to.  What does not have it is none of our business."""
+
+ContainerPhase = Literal["created", "running", "paused", "exited", "removing", "broken"]
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """The engine and what it stands on.  ``arch`` as images name it ("arm64"), sizes in bytes."""
+
+    version: str
+    arch: str
+    variant: str
+    storage: str
+    memory_bytes: int
+    rootless: bool = False
+    memory_limits: bool = True  # whether the kernel has a memory controller for containers
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container with our label.  ``networks``: its address on each; ``pid`` 0 unless it runs.
+
+    "broken": Podman lists it, and cannot say what it is (a power cut does that): only `remove` helps.
+    """
+
+    id: str
+    name: str
+    labels: Mapping[str, str]
+    phase: ContainerPhase
+    image_id: str = ""
+    pid: int = 0
+    exit_code: int | None = None
+    oom: bool = False
+    started_ms: int | None = None
+    finished_ms: int | None = None
+    networks: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image in the store; ``names`` are its references, with tag or digest.
+
+    ``architecture`` as in Info; ``broken``: a layer is missing, it must be removed and pulled again.
+    """
+
+    id: str
+    names: tuple[str, ...]
+    size_bytes: int
+    architecture: str = ""
+    broken: bool = False
+    has_health: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """A network, volume or secret: its name and labels."""
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a healthcheck found when it was run now."""
+
+    healthy: bool
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who pulls, in the clear: it lives for one call."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+class Engine(Protocol):
+    """A container engine.  Safe to be used by several tasks of one loop."""
+
+    # --- looking
+
+    async def info(self) -> Info: ...
+
+    async def containers(self) -> Sequence[Container]:
+        """Those with LABEL_APP, in no order."""
+
+    async def find_image(self, reference: str) -> Image | None:
+        """The image of a pinned reference, None when it is not in the store."""
+
+    async def images(self) -> Sequence[Image]: ...
+
+    async def networks(self) -> Sequence[Thing]:
+        """All of them: a shared network may have been made by hand."""
+
+    async def volumes(self) -> Sequence[Thing]: ...
+
+    async def secrets(self) -> Sequence[Thing]:
+        """Those with LABEL_APP."""
+
+    # --- images
+
+    async def pull(
+        self,
+        reference: str,
+        *,
+        login: Login | None = None,
+        plain_http: bool = False,
+        told: Callable[[Progress], None] = lambda progress: None,
+    ) -> Image:
+        """Pull a pinned image, and verify that it is there and whole.
+
+        ``told`` is called from the loop as it goes on.  Raises Refused (code "image" with what the
+        registry said, "denied", "no-space"), LinkDown (code "registry") when nothing came for two
+        minutes or the registry cannot be reached.
+        """
+
+    async def remove_image(self, id: str, *, force: bool = False) -> None: ...
+
+    # --- what containers need
+
+    async def create_network(
+        self,
+        name: str,
+        labels: Mapping[str, str],
+        *,
+        internal: bool = False,
+        ipv6: bool = False,
+        subnet: str = "",
+        gateway: str = "",
+    ) -> None: ...
+
+    async def create_volume(
+        self, name: str, labels: Mapping[str, str], options: Mapping[str, str] | None = None
+    ) -> None: ...
+
+    async def create_secret(self, name: str, content: bytes, labels: Mapping[str, str]) -> None: ...
+
+    async def remove_network(self, name: str) -> None: ...
+
+    async def remove_volume(self, name: str) -> None: ...
+
+    async def remove_secret(self, name: str) -> None: ...
+
+    # --- containers
+
+    async def create(self, body: Mapping[str, Any]) -> str:
+        """Make a container from a libpod specification (`agent.containers.spec`).  Returns its id."""
+
+    async def start(self, id: str) -> None:
+        """Start it; no error when it runs already."""
+
+    async def stop(self, id: str, grace_s: float) -> None:
+        """Stop it: its signal, then KILL after ``grace_s``.  No error when it does not run."""
+
+    async def remove(self, id: str) -> None:
+        """Remove it by force, with its anonymous volumes; no error when it is not there."""
+
+    async def check(self, id: str) -> Check:
+        """Run its healthcheck now; Refused (code "no-check") when it has none."""
+
+    async def connect(self, network: str, id: str, aliases: Sequence[str]) -> None: ...
+
+    async def disconnect(self, network: str, id: str) -> None: ...
+
+    async def logs(
+        self, id: str, *, tail: int | None = None, since_ms: int | None = None
+    ) -> Sequence[LogLine]:
+        """Lines that are there now; ``container`` of each is empty.  Never follows."""

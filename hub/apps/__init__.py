@@ -1,0 +1,1 @@
+"""Apps at the hub: recipes in, signed orders for boards out."""
