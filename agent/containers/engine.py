@@ -6,7 +6,9 @@ be done, `agent.containers.spec` what a container is made like.
 
 Every call returns within its own time limit.  All of them raise LinkDown when Podman does not answer
 (code "podman-down"; "podman-missing" when it is not installed), and Refused with a code when it says
-no: "not-found", "exists", "in-use", "port-taken", "no-space", "image" (it cannot be had), "denied".
+no: "not-found", "exists", "in-use", "port-taken", "no-space", "image" (it cannot be had), "denied",
+"not-running", "broken", and "engine" for whatever else.  Making what is there is Refused ("exists"),
+removing what is not there is no error.
 """
 
 from __future__ import annotations
@@ -179,9 +181,11 @@ class Engine(Protocol):
     async def check(self, id: str) -> Check:
         """Run its healthcheck now; Refused (code "no-check") when it has none."""
 
-    async def connect(self, network: str, id: str, aliases: Sequence[str]) -> None: ...
+    async def connect(self, network: str, id: str, aliases: Sequence[str]) -> None:
+        """Put it on one more network; Refused (code "exists") when it is on that."""
 
-    async def disconnect(self, network: str, id: str) -> None: ...
+    async def disconnect(self, network: str, id: str) -> None:
+        """Take it off a network; no error when it is not on it."""
 
     async def logs(
         self, id: str, *, tail: int | None = None, since_ms: int | None = None
