@@ -97,6 +97,21 @@ class Log:
     """The least severe messages that are written."""
 
 
+@dataclass(frozen=True, slots=True)
+class Containers:
+    """``[containers]``: the Podman that runs this board's apps, and what they may do here."""
+
+    socket: Path | None = None
+    """The socket of Podman's service. When it is not set: ``/run/lichen/podman.sock``, then
+    ``/run/podman/podman.sock``, and where neither is there the agent runs the service itself."""
+    storage: Path | None = None
+    """A folder for images, volumes and containers apart from the machine's own, for practice and for
+    development: the agent then always runs the service itself. A relative path starts at ``state_dir``."""
+    policy: Path = Path("/etc/lichen/policy.toml")
+    """The file that says what an order may ask of this board; without it the defaults hold.
+    A relative path starts at the file's directory."""
+
+
 CAPACITY = {"name": "capacity", "kind": "capacity"}
 """The sensor of a board whose file names none."""
 
@@ -120,6 +135,7 @@ class Config:
     outbox: Outbox = field(default_factory=Outbox)
     link: Link = field(default_factory=Link)
     log: Log = field(default_factory=Log)
+    containers: Containers = field(default_factory=Containers)
     sensors: tuple[SensorConfig, ...] = field(default_factory=lambda: _read_sensors([CAPACITY]))
     """What is measured; without any the board still reports its capacity."""
 
@@ -247,7 +263,7 @@ def _derive(config: Config, table: Mapping[str, Any], folder: Path, environment:
     elif given := environment.get("RUNTIME_DIRECTORY"):
         # systemd.exec(5): several directories are separated by colons.
         runtime_dir = Path(given.split(":")[0])
-    report, link = config.report, config.link
+    report, link, containers = config.report, config.link, config.containers
     if report.profile == "metered" and "every_s" not in table.get("report", {}):
         report = replace(report, every_s=METERED_S)
     if "commit_every_s" not in table.get("report", {}):
@@ -262,6 +278,12 @@ def _derive(config: Config, table: Mapping[str, Any], folder: Path, environment:
         sysfs=folder / config.sysfs,
         report=report,
         link=link,
+        containers=replace(
+            containers,
+            socket=containers.socket and folder / containers.socket,
+            storage=containers.storage and state_dir / containers.storage,
+            policy=folder / containers.policy,
+        ),
     )
 
 
@@ -272,6 +294,11 @@ def _check(config: Config) -> None:
         raise ConfigError(
             f"report.commit_every_s: {commit_s} is longer than report.every_s ({every_s})",
             hint="only committed readings travel",
+        )
+    if config.containers.socket is not None and config.containers.storage is not None:
+        raise ConfigError(
+            "containers.storage: whoever serves containers.socket says where that is",
+            hint="leave one of them out",
         )
     link = config.link
     if link.keepalive_s <= every_s:

@@ -79,6 +79,15 @@ def test_commits_and_keepalive_follow_the_report(
     assert (config.report.commit_every_s, config.link.keepalive_s) == (commit_every_s, keepalive_s)
 
 
+def test_podman_is_found_unless_it_is_named() -> None:
+    containers = parse("", "/x/a.toml", ALONE).containers
+    assert (containers.socket, containers.storage) == (None, None)
+    assert containers.policy == Path("/etc/lichen/policy.toml")
+    text = 'state_dir = "s"\n[containers]\nstorage = "c"\npolicy = "p.toml"'
+    containers = parse(text, "/x/a.toml", ALONE).containers
+    assert (containers.storage, containers.policy) == (Path("/x/s/c"), Path("/x/p.toml"))
+
+
 # --- mistakes ----------------------------------------------------------------------------------
 
 
@@ -104,6 +113,10 @@ def test_commits_and_keepalive_follow_the_report(
         (
             "[log]\nlevel = 'warn'",
             "log.level: 'warn' is not one of 'debug', 'info', 'warning', 'error'; did you mean 'warning'?",
+        ),
+        (
+            "[containers]\nsocket = '/run/p.sock'\nstorage = 's'",
+            "containers.storage: whoever serves containers.socket says where that is",
         ),
         ("report = 5", "report: expected a table of names and values, not 5"),
         ("sensors = 5", "sensors: expected a list, not 5"),
