@@ -47,7 +47,7 @@ LOCK = "agent.lock"
 OUTBOX = "outbox.db"
 NO_ROOM = ("disk-full", "disk-read-only")
 ROOM_S = 10.0
-"""How often to look whether a disk that was full at the start has room again."""
+"""How often to try again when the outbox could not be opened at the start."""
 MAX_TEXT = 256
 """Characters of a problem's sentence."""
 
@@ -139,15 +139,15 @@ class Agent:
                 await self._outbox.probe()
 
     async def _open_outbox(self, identity: Identity, stack: AsyncExitStack) -> Outbox:
-        """The outbox, as soon as the disk has room for it: to end and start again would not help."""
+        """The outbox, as soon as the disk has room and nobody else has it: to end would not help."""
         config, clock, said = self._config, self._clock, ""
         path = config.state_dir / OUTBOX
         while True:
             opening = Outbox.open(path, boot=clock.boot, max_bytes=config.outbox.max_bytes)
             try:
                 return await stack.enter_async_context(opening)
-            except Refused as error:
-                if error.code not in NO_ROOM:
+            except (Refused, Busy) as error:
+                if isinstance(error, Refused) and error.code not in NO_ROOM:
                     raise
                 if said != str(error):
                     said = str(error)

@@ -40,6 +40,9 @@ TICK_S = 0.01
 """What is due within this time is due."""
 LIVE_SHARE = 4
 """One part in so many of the window is kept for new readings while a backlog is sent."""
+HEAD_START = 0.1
+"""How long a backlog waits for the first new readings, which are asked for meanwhile: a part of the time to
+a resend."""
 
 
 class Reports:
@@ -78,7 +81,8 @@ class Reports:
                 await self._outbox.bell.wait()
                 self._outbox.bell.clear()
                 if self._look and len(self._lanes) == 1 and await self._divide():
-                    group.create_task(self._drive(self._lanes[1], group), name="live lane")
+                    backlog, live = self._lanes
+                    group.create_task(self._drive_beside(live, backlog, group), name="head start")
                 self._lanes[-1].bell.set()
 
     def hurry(self, every_s: float, for_s: float) -> None:
@@ -118,9 +122,16 @@ class Reports:
         backlog.window.size = self._size - share
         live = _Lane(self._outbox, backlog.window.beside(share, between), self._send, self._pause_s)
         self._lanes.append(live)
-        backlog.bell.set()
         self._parted()
         return True
+
+    async def _drive_beside(self, live: _Lane, backlog: _Lane, group: asyncio.TaskGroup) -> None:
+        """Let the live lane go first: a thin line would carry the backlog's whole window before it."""
+        group.create_task(self._drive(live, group), name="live lane")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HEAD_START * backlog.window.resend_s):
+                await live.began.wait()
+        backlog.bell.set()
 
     async def _drive(self, lane: _Lane, group: asyncio.TaskGroup) -> None:
         await lane.run(group)
@@ -140,7 +151,8 @@ class Reports:
 class _Lane:
     """One range of the outbox on its way, in order; ``until`` is its end, if it has one.
 
-    ``bell`` rings when there may be more in it; ``streams`` are those that it has sent of.
+    ``bell`` rings when there may be more in it; ``began``: it has sent something; ``streams`` are those
+    that it has sent of.
     """
 
     def __init__(
@@ -152,6 +164,7 @@ class _Lane:
     ) -> None:
         self.window = window
         self.bell = asyncio.Event()
+        self.began = asyncio.Event()
         self.until: Cursor = END
         self.streams: set[str] = set()
         self._outbox = outbox
@@ -222,6 +235,7 @@ class _Lane:
             self.streams.add(parcel.stream)
             self.window.sent(parcel, _now_s())
             group.create_task(self._send(parcel), name=f"publish {parcel.stream}/{parcel.last_seq}")
+            self.began.set()
         self._behind = True
 
 

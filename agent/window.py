@@ -31,7 +31,7 @@ class Window:
     """The batches of one session that are sent and not acknowledged.  Times in seconds of any one clock.
 
     ``cursor`` is where to take the next one, from ``start`` on.  ``deadline_s`` is when to go back,
-    or None while nothing is under way.  ``size`` may change.
+    or None while nothing is under way.  ``size`` may change.  ``resend_s`` is as it was set, not doubled.
     """
 
     def __init__(self, *, size: int, resend_s: float, high_s: float, start: Cursor = START) -> None:
@@ -39,14 +39,14 @@ class Window:
         self.deadline_s: float | None = None
         self.size = size
         self._start = start
-        self._first_resend_s = self._resend_s = resend_s
+        self.resend_s = self._resend_s = resend_s
         self._high_s = max(high_s, resend_s)
         self._under_way: list[tuple[str, int]] = []  # stream and last seq of each batch
         self._went_back = False
 
     def beside(self, size: int, start: Cursor) -> Window:
         """Another window of the same session, for what lies behind ``start``."""
-        return Window(size=size, resend_s=self._first_resend_s, high_s=self._high_s, start=start)
+        return Window(size=size, resend_s=self.resend_s, high_s=self._high_s, start=start)
 
     @property
     def is_open(self) -> bool:
@@ -61,7 +61,7 @@ class Window:
     @property
     def is_late(self) -> bool:
         """Whether a deadline has passed, and there was no progress since."""
-        return self._resend_s > self._first_resend_s
+        return self._resend_s > self.resend_s
 
     @property
     def under_way(self) -> int:
@@ -84,7 +84,7 @@ class Window:
             if ack.streams.get(stream, 0) < last_seq
         ]
         if advanced or len(self._under_way) < before:
-            self._resend_s = self._first_resend_s
+            self._resend_s = self.resend_s
             self._went_back = False
             self.deadline_s = now_s + self._resend_s if self._under_way else None
         elif self._under_way and not self._went_back:

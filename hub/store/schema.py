@@ -3,7 +3,7 @@
 Owns the names and types of columns; migrations/ brings a database to this shape, and a test
 holds the two against each other.  Queries live in the modules beside this one, by noun.
 Times are integers of milliseconds since the Unix epoch; secrets are stored as SHA-256 only
-(random tokens) or argon2id (passwords).
+(random tokens) or argon2id (passwords); what has to be told again is sealed (`hub.access.vault`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -232,6 +233,133 @@ credentials = Table(
     Column("name", String(64), nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("expires_ms", BigInteger),
+)
+
+# --- apps ----------------------------------------------------------------------------------------
+
+apps = Table(
+    "apps",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("revision", BigInteger, nullable=False),  # the newest one
+)
+
+# The files of recipes, by their content: a restart, say, has those of the revision before.
+recipes = Table(
+    "recipes",
+    metadata,
+    Column("digest", String(64), primary_key=True),  # SHA-256 of `files` as canonical JSON
+    Column("files", JSON, nullable=False),  # {path: text}
+)
+
+# What an operator asked for, one row for each change of an app; never changed but for `cancelled_ms`.
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("app", String(40), ForeignKey("apps.name"), primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("author", String, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("message", String, nullable=False),
+    Column("version", String, nullable=False),
+    Column("recipe", String(64), ForeignKey("recipes.digest"), nullable=False),
+    Column("env", JSON, nullable=False),  # {name: value}
+    Column("pins", JSON, nullable=False),  # {image: {platform: digest}}
+    Column("scale", JSON, nullable=False),  # {service: replicas}, where it is not as the recipe says
+    Column("restarted", JSON, nullable=False),  # {service: times}
+    Column("stopped", Integer, nullable=False),
+    Column("boards", JSON, nullable=False),  # [id]; none: it is to go
+    Column("difference", JSON, nullable=False),  # [line]
+    Column("notes", JSON, nullable=False),  # [sentence]: what to know of how it was made
+    Column("cancelled_ms", BigInteger),
+)
+
+# What became of a revision on a board.
+results = Table(
+    "results",
+    metadata,
+    Column("app", String(40), primary_key=True),
+    Column("revision", BigInteger, primary_key=True),
+    Column("board", String(16), ForeignKey("boards.id"), primary_key=True),
+    Column("generation", BigInteger, nullable=False),  # of the order that first had it
+    Column("begun_ms", BigInteger),  # the board said that it works on it
+    Column("settled_ms", BigInteger),  # the board said how it ended
+    Column("outcome", String(8), nullable=False),  # "", running, stopped, failed, refused, gone, dropped
+    Column("reason", String, nullable=False),
+    Column("hint", String, nullable=False),
+    Column("running", BigInteger, nullable=False),  # the revision that runs then; 0: none
+    ForeignKeyConstraint(["app", "revision"], ["revisions.app", "revisions.number"]),
+    Index("results_board", "board", "app"),
+)
+
+# What orders are made of: the app that each board is to have.
+placements = Table(
+    "placements",
+    metadata,
+    Column("app", String(40), ForeignKey("apps.name"), primary_key=True),
+    Column("board", String(16), ForeignKey("boards.id"), primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("manifest", JSON),  # an `App` without anything sealed; null: the app is not in the order any more
+    Column("secrets", String, nullable=False),  # what belongs into it, sealed by the vault
+    Column("leaving", Integer, nullable=False),  # 1: the row goes when the board says that the app is gone
+    Index("placements_board", "board"),
+)
+
+# The order of each board that ever had an app.
+orders = Table(
+    "orders",
+    metadata,
+    Column("board", String(16), ForeignKey("boards.id"), primary_key=True),
+    Column("generation", BigInteger, nullable=False),  # 0: none was made yet
+    Column("reported", BigInteger, nullable=False),  # the highest that the board has spoken of
+    Column("published", BigInteger, nullable=False),  # the one that the broker has
+    Column("stale", Integer, nullable=False),  # 1: what it is made of has changed: make a new one
+    Column("signer", String, nullable=False),  # the key that signed it
+    Column("issued_ms", BigInteger, nullable=False),
+    Column("note", String, nullable=False),
+)
+
+# The last `up/apps` of each board.
+app_reports = Table(
+    "app_reports",
+    metadata,
+    Column("board", String(16), ForeignKey("boards.id"), primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("report", JSON, nullable=False),
+)
+
+app_secrets = Table(
+    "app_secrets",
+    metadata,
+    Column("app", String(40), primary_key=True),  # may be set before the app is there
+    Column("name", String(128), primary_key=True),
+    Column("version", String(128), primary_key=True),  # as the env of the app calls it: "v1"
+    Column("id", String(32), nullable=False),  # random, another one with each value
+    Column("value", String, nullable=False),  # sealed by the vault
+    Column("made_ms", BigInteger, nullable=False),
+    Column("author", String, nullable=False),
+    Column("generated", Integer, nullable=False),
+)
+
+registries = Table(
+    "registries",
+    metadata,
+    Column("name", String(255), primary_key=True),  # host and port
+    Column("user", String, nullable=False),
+    Column("password", String, nullable=False),  # sealed by the vault
+    Column("changed_ms", BigInteger, nullable=False),
+    Column("author", String, nullable=False),
+)
+
+# What tags were when a registry was last asked.
+digests = Table(
+    "digests",
+    metadata,
+    Column("image", String, primary_key=True),
+    Column("platform", String, primary_key=True),  # such as "arm64" or "arm/v7"
+    Column("digest", String(71), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
 )
 
 # Facts about the hub itself: "fold" (the last batch whose readings are in the roll-ups),

@@ -20,6 +20,7 @@ import tomli_w
 
 from agent.base.broker import Address, connect
 from agent.identity import open_identity
+from agent.outbox import Outbox
 from support.broker import free_port, mosquitto
 from support.homehub import Ear, HomeHub
 from support.lab import Process, script
@@ -179,6 +180,19 @@ async def test_an_agent_that_starts_on_a_full_disk_waits_for_room(tmp_path: Path
             await board.until(board.hears_more(), "readings arrive")
             assert board.agent.tail().count("outbox cannot be opened") == 1
             assert await board.agent.stop() == 0
+
+
+async def test_an_agent_whose_outbox_somebody_else_has_open_waits_for_it(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    async with joined(tmp_path, tmp_path / "disk") as board:
+        path = board.disk / "state" / "outbox.db"
+        async with Outbox.open(path, boot="b" * 32, max_bytes=10**6):
+            await board.agent.start()
+            await board.until(lambda: board.has_problem("busy"), "it is told")
+            assert board.agent.running
+        await board.until(board.hears_more(), "readings arrive")
+        assert board.agent.tail().count("outbox cannot be opened") == 1
+        assert await board.agent.stop() == 0
 
 
 async def test_a_card_that_the_kernel_makes_read_only_ends_nobody(tmp_path: Path) -> None:
