@@ -1,0 +1,283 @@
+"""What Podman's API says, read: containers, images, pulls, logs, and the reasons of a refusal.
+
+Pure functions, called by `agent.containers.podman` in its threads.  They know what was measured of
+Podman 4.3 and what the documents of 5 say: where the two differ, both are understood here, and nobody
+else has to know.
+
+>>> refusal("starting web", 500, "listen tcp4 :8080: bind: address already in use")
+Refused('starting web: port 8080/tcp is taken by another program')
+>>> read_time("2026-11-28T21:26:39.007852627Z"), read_time("0001-01-01T00:00:00Z")
+(1795901199007, None)
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from agent.containers.engine import Container, ContainerPhase, Image, Info, Thing
+from agent.wire.apps import LogLine, Progress
+from agent.wire.errors import LichenError, LinkDown, Refused
+
+MAX_SAID = 600
+"""Characters of what Podman says that go into a message."""
+MAX_TEXT = 16_384
+"""Characters of a log line (`agent.wire.apps.LogLine`)."""
+
+# --- refusals ------------------------------------------------------------------------------------
+
+# What the message contains: the code.  The status is no help: 4.3 says 500 to nearly everything.
+CODES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), code)
+    for pattern, code in (
+        (r"address already in use|port is already allocated", "port-taken"),
+        (r"no space left on device|disk quota exceeded", "no-space"),
+        (r"layer not known|may be corrupted", "image"),
+        (r"no (defined )?healthcheck", "no-check"),
+        (r"is not running|improper state|not in running state", "not-running"),
+        (r"subnet .* already used", "in-use"),
+        (r"already (exists|in use|used|connected)|name in use", "exists"),
+        (r"being used|in use by|associated containers", "in-use"),
+        (r"no such|not found|not known|unable to find", "not-found"),
+        (r"permission denied|operation not permitted", "denied"),
+    )
+)
+PORT = re.compile(r"(tcp|udp|sctp)[46]?[^:]* (?:\S*):(\d{1,5}): bind", re.IGNORECASE)
+
+# The same of what a registry says in a pull.
+PULL_CODES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), code)
+    for pattern, code in (
+        (r"no space left on device|disk quota exceeded", "no-space"),
+        (r"unauthorized|authentication required|denied|invalid username/password|status: 40[13]", "denied"),
+        (r"server gave HTTP response to HTTPS client", "plain-http"),
+        (r"manifest unknown|name unknown|not found|no image found|digest", "image"),
+        (r"refused|no such host|time-?out|unreachable|no route|reset by peer|EOF|TLS|x509", "registry"),
+        (r"server misbehaving|temporary failure|status: 5\d\d|too many ?requests", "registry"),
+    )
+)
+PULL_PREFIX = re.compile(r"^(?:initializing source|copying system image from manifest list:) ?\S*: ")
+
+
+def refusal(what: str, status: int, text: str) -> Refused:
+    """The error of an answer with this status; ``what`` was being done."""
+    said = _message(text)
+    code = next((code for pattern, code in CODES if pattern.search(said)), "")
+    if code == "port-taken" and (found := PORT.search(said)):
+        reason = f"{what}: port {found[2]}/{found[1].lower()} is taken by another program"
+        return Refused(reason, code=code, hint="ss -lntup shows by which")
+    if not code:
+        code = "not-found" if status == 404 else "engine"
+    return Refused(f"{what}: {said[:MAX_SAID] or f'Podman answered {status}'}", code=code)
+
+
+def pull_failure(reference: str, said: str) -> LichenError:
+    """The error of a pull that was told ``said``."""
+    reason = f"{reference} cannot be had: {PULL_PREFIX.sub('', said)[:MAX_SAID]}"
+    code = next((code for pattern, code in PULL_CODES if pattern.search(said)), "image")
+    if code == "registry":
+        return LinkDown(reason, code=code)
+    if code == "plain-http":
+        hint = "a registry without TLS has to be named as such at the hub"
+        return Refused(reason, code="image", hint=hint)
+    return Refused(reason, code=code)
+
+
+def _message(text: str) -> str:
+    """The sentence in an answer that says no."""
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return text.strip()
+    return str(body.get("message") or body.get("cause") or text) if isinstance(body, dict) else text
+
+
+# --- pulls ---------------------------------------------------------------------------------------
+
+BEGINS_LAYER = re.compile(r"^Copying blob ")
+ENDS_LAYERS = re.compile(r"^(Copying config|Writing manifest) ")
+
+
+@dataclass
+class PullWords:
+    """What a pull says, line by line: how far it is, and what went wrong.
+
+    Podman 4.3 names each layer when it begins with it; 5 counts the bytes of each.
+    """
+
+    error: str = ""
+    _begun: int = 0
+    _bytes: dict[str, tuple[int, int]] = field(default_factory=dict)  # by layer: done, of
+
+    def read(self, line: bytes) -> Progress | None:
+        """Take one line of the stream; returns the progress that it tells."""
+        try:
+            said = json.loads(line)
+        except ValueError:
+            return None
+        if not isinstance(said, dict):
+            return None
+        detail = said.get("errorDetail")
+        error = said.get("error") or (detail.get("message") if isinstance(detail, dict) else "")
+        if error:
+            self.error = str(error)
+            return None
+        count = said.get("progressDetail")
+        if isinstance(count, dict) and count.get("total"):
+            self._bytes[str(said.get("id", ""))] = int(count.get("current", 0)), int(count["total"])
+            done = sum(done for done, _ in self._bytes.values())
+            return Progress(done, sum(total for _, total in self._bytes.values()), "By")
+        return self._read_words(str(said.get("stream", "")))
+
+    def _read_words(self, words: str) -> Progress | None:
+        if self._bytes:
+            return None
+        if BEGINS_LAYER.match(words):
+            self._begun += 1
+            return Progress(self._begun - 1, 0, "layers")
+        if ENDS_LAYERS.match(words) and self._begun:
+            return Progress(self._begun, self._begun, "layers")
+        return None
+
+
+# --- what there is -------------------------------------------------------------------------------
+
+PHASES: Mapping[str, ContainerPhase] = {
+    "configured": "created",
+    "created": "created",
+    "initialized": "created",
+    "running": "running",
+    "stopping": "running",
+    "paused": "paused",
+    "stopped": "exited",
+    "exited": "exited",
+    "removing": "removing",
+}
+"""Of Podman's words; whatever else it says is broken."""
+
+VARIANTS = {"armv6l": "v6", "armv7l": "v7"}
+"""Of ``uname -m``, where Podman does not say it."""
+TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
+
+
+def read_info(said: Mapping[str, Any], machine: str) -> Info:
+    """`/info`; ``machine`` is what uname says."""
+    host, store = said["host"], said["store"]
+    return Info(
+        version=said["version"]["Version"],
+        arch=host["arch"],
+        variant=host.get("variant") or VARIANTS.get(machine, ""),
+        storage=store["graphRoot"],
+        memory_bytes=host["memTotal"],
+        rootless=host["security"]["rootless"],
+        memory_limits="memory" in (host.get("cgroupControllers") or ()),
+    )
+
+
+def read_container(listed: Mapping[str, Any], inspected: Mapping[str, Any] | None) -> Container:
+    """A row of `/containers/json`, and what inspecting it says; None: it could not be inspected."""
+    name, labels = (listed.get("Names") or [""])[0], listed.get("Labels") or {}
+    if inspected is None:
+        return Container(listed["Id"], name, labels, "broken", listed.get("ImageID") or "")
+    state = inspected["State"]
+    phase = PHASES.get(state["Status"], "broken")
+    networks = (inspected.get("NetworkSettings") or {}).get("Networks") or {}
+    return Container(
+        id=inspected["Id"],
+        name=inspected["Name"],
+        labels=labels,
+        phase=phase,
+        image_id=inspected["Image"],
+        pid=state["Pid"] if phase in ("running", "paused") else 0,
+        exit_code=state["ExitCode"] if phase == "exited" else None,
+        oom=bool(state.get("OOMKilled")),
+        started_ms=read_time(state.get("StartedAt")),
+        finished_ms=read_time(state.get("FinishedAt")) if phase == "exited" else None,
+        networks={key: value.get("IPAddress") or "" for key, value in networks.items()},
+    )
+
+
+def read_image(said: Mapping[str, Any]) -> Image:
+    """`/images/{name}/json`."""
+    check = said.get("HealthCheck") or said.get("Healthcheck") or {}
+    return Image(
+        id=said["Id"],
+        names=(*(said.get("RepoTags") or ()), *(said.get("RepoDigests") or ())),
+        size_bytes=said.get("Size") or 0,
+        architecture=said.get("Architecture") or "",
+        has_health=bool(check.get("Test")) and check["Test"] != ["NONE"],
+    )
+
+
+def read_things(said: list[dict[str, Any]]) -> list[Thing]:
+    """Networks (names in small letters) or volumes (in capitals)."""
+    return [
+        Thing(each.get("name") or each["Name"], each.get("labels") or each.get("Labels") or {})
+        for each in said
+    ]
+
+
+def read_secret(said: Mapping[str, Any]) -> Thing:
+    """A row of `/secrets/json`.  Before 4.5 secrets have no labels; ours are options of their driver."""
+    spec = said["Spec"]
+    options = (spec.get("Driver") or {}).get("Options") or {}
+    ours = {key: value for key, value in options.items() if key.startswith("lichen.")}
+    return Thing(spec["Name"], {**(spec.get("Labels") or {}), **ours})
+
+
+def read_time(text: str | None) -> int | None:
+    """Milliseconds since 1970 of RFC 3339 with any number of digits; None of the year 1."""
+    found = TIME.fullmatch(text or "")
+    if found is None or found[1].startswith("0001-"):
+        return None
+    moment = dt.datetime.fromisoformat(found[1] + found[3].replace("Z", "+00:00"))
+    return int(moment.timestamp()) * 1000 + int(f"{found[2] or '':0<3}"[:3])
+
+
+# --- logs ----------------------------------------------------------------------------------------
+
+STREAMS: Mapping[int, Literal["stdout", "stderr"]] = {0: "stdout", 1: "stdout", 2: "stderr"}
+HEADER = 8
+
+
+def read_log(body: bytes) -> list[LogLine]:
+    """Lines with their times from the answer of ``/logs?timestamps=true``.
+
+    Each line is a frame: a byte for the stream, three of zero, four for the length (as Docker's
+    "attach" has it).  A container with a terminal has no frames, only lines.
+    """
+    lines: list[LogLine] = []
+    unfinished: dict[str, int] = {}  # by stream: which line goes on
+    for stream, text in _frames(body):
+        at_ms, words = _split_time(text.rstrip("\r\n"))
+        number = unfinished.pop(stream, len(lines))
+        if number == len(lines):
+            lines.append(LogLine("", at_ms, stream, words[:MAX_TEXT]))
+        else:
+            before = lines[number]
+            lines[number] = replace(before, text=(before.text + words)[:MAX_TEXT])
+        if not text.endswith("\n"):
+            unfinished[stream] = number
+    return lines
+
+
+def _frames(body: bytes) -> Iterator[tuple[Literal["stdout", "stderr"], str]]:
+    at = 0
+    while at < len(body):
+        kind, size = body[at], int.from_bytes(body[at + 4 : at + HEADER], "big")
+        if kind not in STREAMS or body[at + 1 : at + 4] != b"\0\0\0":
+            for line in body[at:].splitlines(keepends=True):
+                yield "stdout", line.decode(errors="replace")
+            return
+        yield STREAMS[kind], body[at + HEADER : at + HEADER + size].decode(errors="replace")
+        at += HEADER + size
+
+
+def _split_time(text: str) -> tuple[int | None, str]:
+    stamp, _, words = text.partition(" ")
+    at_ms = read_time(stamp)
+    return (None, text) if at_ms is None else (at_ms, words)

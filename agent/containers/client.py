@@ -1,0 +1,157 @@
+"""What is asked of Podman's API, one question after the other: run in the threads of `podman`.
+
+`Client` is podman-py's HTTP client with a time limit for each call and with errors that are ours; the
+functions are those looks and changes that take more than one call.  They block, and belong to one thread.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from agent.containers import answers
+from agent.containers.engine import LABEL_APP, Check, Container, Image
+from agent.wire.errors import LinkDown, Refused
+
+CONNECT_S = 3.0
+LIST_S = 10.0
+CHANGE_S = 60.0
+"""Of create, start, remove: on a slow card a container's volumes are filled in it."""
+CHECK_S = 30.0
+"""Of a healthcheck that names no time limit."""
+OURS = json.dumps({"label": [LABEL_APP]})
+
+
+class Client:
+    """The way to the service at ``path`` for one thread; ``api`` is podman-py's HTTP client."""
+
+    def __init__(self, api: Any, path: Path) -> None:
+        self._api = api
+        self._path = path
+
+    def get(self, what: str, path: str, **params: Any) -> Any:
+        """The JSON of an answer."""
+        return self.ask("GET", what, path, params=params, limit_s=LIST_S).json()
+
+    def post(self, what: str, path: str, body: object) -> Any:
+        """POST a JSON body; the answer."""
+        return self.ask(
+            "POST", what, path, data=json.dumps(body), headers={"Content-Type": "application/json"}
+        )
+
+    def ask(self, method: str, what: str, path: str, *, limit_s: float = CHANGE_S, **options: Any) -> Any:
+        """The answer.  Raises Refused with a code, and LinkDown (code "podman-down") when none comes."""
+        began_s = time.monotonic()
+        call = {"GET": self._api.get, "POST": self._api.post, "DELETE": self._api.delete}[method]
+        try:
+            answer = call(path, timeout=(CONNECT_S, limit_s), **options)
+            if answer.status_code >= 400:
+                raise answers.refusal(what, answer.status_code, answer.text)
+        except OSError as error:  # which is what requests and podman-py raise
+            reason = f"{what}: Podman does not answer at {self._path}"
+            if time.monotonic() - began_s >= limit_s:
+                reason = f"{what}: Podman did not answer within {limit_s:g} s"
+            raise LinkDown(reason, code="podman-down") from error
+        return answer
+
+
+def list_containers(client: Client) -> list[Container]:
+    """Those of ours, each inspected."""
+    listed = client.get("listing containers", "/containers/json", all=True, filters=OURS)
+    found = []
+    for row in listed or []:
+        try:
+            said = client.get("inspecting a container", f"/containers/{row['Id']}/json")
+        except Refused as error:
+            if error.code == "not-found":
+                continue  # it has gone since
+            said = None
+        found.append(answers.read_container(row, said))
+    return found
+
+
+def find_image(client: Client, reference: str) -> Image | None:
+    """The image with this reference or id; broken when Podman has it and cannot say what it is."""
+    try:
+        said = client.get("inspecting an image", f"/images/{image_path(reference)}/json")
+    except Refused as error:
+        if error.code == "not-found":
+            return None
+        if error.code == "no-space":
+            raise
+        return Image(reference, (reference,), 0, broken=True)
+    return answers.read_image(said)
+
+
+def list_images(client: Client) -> list[Image]:
+    """All, each inspected; the first broken one alone where that hides the others."""
+    try:
+        listed = client.get("listing images", "/images/json")
+    except Refused as error:
+        broken = re.search(r'image "([0-9a-f]{64})"', str(error))
+        if error.code != "image" or broken is None:
+            raise
+        return [Image(broken[1], (), 0, broken=True)]
+    found = (find_image(client, row["Id"]) for row in listed or [])
+    return [image for image in found if image is not None]
+
+
+def create(client: Client, body: Mapping[str, Any]) -> str:
+    """Make a container; returns its id."""
+    name = body["name"]
+    what = f"making {name}"
+    try:
+        answer = client.post(what, "/containers/create", body)
+    except Refused as error:
+        if error.code != "exists" or _has_container(client, name):
+            raise
+        # A power cut left its storage, which nobody lists and which holds the name.
+        client.ask("DELETE", what, f"/containers/{path_of(name)}", params={"force": True, "ignore": True})
+        answer = client.post(what, "/containers/create", body)
+    return str(answer.json()["Id"])
+
+
+def _has_container(client: Client, name: str) -> bool:
+    try:
+        client.get("inspecting a container", f"/containers/{path_of(name)}/json")
+    except Refused as error:
+        return error.code != "not-found"
+    return True
+
+
+def run_check(client: Client, id: str) -> Check:
+    """Run a container's healthcheck now, for no longer than it says itself."""
+    what, path = f"checking {id}", f"/containers/{path_of(id)}"
+    config = client.get(what, f"{path}/json")["Config"].get("Healthcheck") or {}
+    if not config.get("Test") or config["Test"] == ["NONE"]:
+        raise Refused(f"{what}: it has no healthcheck", code="no-check")
+    limit_s = (config.get("Timeout") or 0) / 1e9 or CHECK_S
+    began_s = time.monotonic()
+    try:
+        result = client.ask("GET", what, f"{path}/healthcheck", limit_s=limit_s).json()
+    except LinkDown:
+        if time.monotonic() - began_s < limit_s:
+            raise
+        # Podman measures how long a check takes, but does not end it.  It has to be there itself.
+        client.get(what, f"{path}/json")
+        return Check(False, f"it did not end within {limit_s:g} s")
+    state = client.get(what, f"{path}/json")["State"]
+    log = (state.get("Health") or state.get("Healthcheck") or {}).get("Log") or []
+    if not log:
+        return Check(result.get("Status") == "healthy")
+    return Check(log[-1]["ExitCode"] == 0, log[-1].get("Output") or "")
+
+
+def path_of(name: str) -> str:
+    """A name as part of a path."""
+    return quote(name, safe="")
+
+
+def image_path(reference: str) -> str:
+    """A reference as the part of a path that Podman reads slashes in."""
+    return quote(reference, safe="/:@")

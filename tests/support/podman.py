@@ -1,0 +1,127 @@
+"""A real Podman for tests, which nothing else on the machine notices.
+
+`Stand` is a storage of its own below a temporary folder, as ``containers.storage`` makes one for an agent:
+images, volumes, networks, addresses and state are apart from the user's and from those of other
+workers.  One thing the kernel shares: names of apps that run at the same time on one machine must
+differ, for netavark names its chains of iptables after networks.  `Stand.app` gives such names.
+
+    with stand() as podman:
+        reference = podman.registry.push("web", command=["httpd", "-f", "-h", "/www"])
+        async with podman.engine() as engine:
+            await engine.pull(reference, plain_http=True)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent.config import Containers
+from agent.containers import daemon
+from agent.containers.podman import Podman, open_engine
+from support.registry import Registry, registry
+
+
+@dataclass
+class Stand:
+    """A Podman of our own and a registry beside it."""
+
+    folder: Path
+    registry: Registry
+    _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def storage(self) -> Path:
+        return self.folder / "storage"
+
+    @property
+    def config(self) -> Containers:
+        """What an agent's configuration has to say to use it."""
+        return Containers(storage=self.storage, policy=self.folder / "policy.toml")
+
+    def app(self, name: str = "app") -> str:
+        """A name that no other test has now."""
+        return f"{name}{os.getpid()}-{next(self._numbers)}"
+
+    @asynccontextmanager
+    async def engine(self, **options: Any) -> AsyncIterator[Podman]:
+        """The real edge on it."""
+        async with open_engine(self.config, self.folder / "run", **options) as engine:
+            yield engine
+
+    def podman(self, *arguments: str) -> str:
+        """What the command podman says, on the same storage."""
+        environment = {**os.environ, "CONTAINERS_CONF": str(self.configuration)}
+        command = ["podman", *daemon.place(self.storage), *arguments]
+        done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+        assert done.returncode == 0, f"podman {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
+    @property
+    def configuration(self) -> Path:
+        """What `podman` has to be told of this machine, as `agent.containers.daemon` found it out."""
+        file = self.folder / "containers.conf"
+        if not file.exists():
+            file.write_bytes(daemon.configuration(self.storage))
+        return file
+
+    def clear(self) -> None:
+        """Remove all containers, volumes, networks and secrets; images stay."""
+        self.podman("rm", "--all", "--force", "--volumes", "--time=0")
+        for kind in ("volume", "network", "secret"):
+            listed = json.loads(self.podman(kind, "ls", "--format=json") or "[]")
+            names = [each.get("Name") or each.get("name") for each in listed]
+            for name in names:
+                if name != "podman":
+                    self.podman(kind, "rm", name)
+
+    def close(self) -> None:
+        """Remove everything, from the kernel, too."""
+        self.clear()
+        self.podman("image", "rm", "--all", "--force")
+        state = Path(next(each for each in daemon.place(self.storage) if "runroot" in each).partition("=")[2])
+        for mount in _mounts_below(self.folder, state):
+            subprocess.run(["umount", "--lazy", mount], check=True)
+        shutil.rmtree(state, ignore_errors=True)
+        shutil.rmtree(self.storage, ignore_errors=True)
+
+
+def _mounts_below(*folders: Path) -> list[str]:
+    """What is still mounted there, innermost first."""
+    points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return [point for point in reversed(points) if any(Path(point).is_relative_to(each) for each in folders)]
+
+
+@contextlib.contextmanager
+def stand(*, login: bool = False) -> Iterator[Stand]:
+    """A `Stand`, removed without a trace at the end."""
+    with (
+        tempfile.TemporaryDirectory(prefix="lichen-") as name,
+        registry(Path(name) / "registry", login=login) as running,
+    ):
+        made = Stand(Path(name), running)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+async def until(found: Any, *, within_s: float = 10) -> Any:
+    """Wait until the coroutine function ``found`` returns something true, and return that."""
+    async with asyncio.timeout(within_s):
+        while True:
+            result = await found()
+            if result:
+                return result
+            await asyncio.sleep(0.02)
