@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Row, insert, select, update
 
 from agent.wire.decode import dumps, nearest
 from agent.wire.errors import Refused
@@ -51,14 +52,14 @@ async def list_apps(tx: Tx, *, limit: int = 10_000, after: str = "") -> list[Rev
     asked = select(revisions).join(apps, newest).order_by(apps.c.name).limit(limit)
     if after:
         asked = asked.where(apps.c.name > after)
-    return [_revision(row._mapping) for row in await tx.execute(asked)]
+    return [_revision(row) for row in await tx.execute(asked)]
 
 
 async def find_app(tx: Tx, name: str) -> RevisionRow | None:
     """The newest revision of an app; None when there never was one of that name."""
     newest = (revisions.c.app == apps.c.name) & (revisions.c.number == apps.c.revision)
     row = (await tx.execute(select(revisions).join(apps, newest).where(apps.c.name == name))).one_or_none()
-    return _revision(row._mapping) if row else None
+    return _revision(row) if row else None
 
 
 async def get_app(tx: Tx, name: str) -> RevisionRow:
@@ -79,7 +80,7 @@ async def get_revision(tx: Tx, app: str, number: int) -> RevisionRow:
         raise Refused(
             f"{app} has no revision {number}", code="not-found", hint=f"`lichen app history {app}` lists them"
         )
-    return _revision(row._mapping)
+    return _revision(row)
 
 
 async def list_revisions(
@@ -89,7 +90,7 @@ async def list_revisions(
     asked = select(revisions).where(revisions.c.app == app).order_by(revisions.c.number.desc()).limit(limit)
     if before is not None:
         asked = asked.where(revisions.c.number < before)
-    return [_revision(row._mapping) for row in await tx.execute(asked)]
+    return [_revision(row) for row in await tx.execute(asked)]
 
 
 async def read_recipe(tx: Tx, digest: str) -> dict[str, str]:
@@ -123,9 +124,9 @@ async def cancel_revision(tx: Tx, app: str, number: int, at_ms: int) -> None:
     await tx.execute(asked.values(cancelled_ms=at_ms))
 
 
-def _revision(row: Mapping[str, object]) -> RevisionRow:
-    fields = dict(row)
+def _revision(row: Row[Any]) -> RevisionRow:
+    fields = dict(row._mapping)
     fields["stopped"] = bool(fields["stopped"])
     for name in ("boards", "difference", "notes"):
-        fields[name] = tuple(fields[name])  # type: ignore[arg-type]
-    return RevisionRow(**fields)  # type: ignore[arg-type]
+        fields[name] = tuple(fields[name])
+    return RevisionRow(**fields)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import case, delete, or_, select, update
+from sqlalchemy import Row, case, delete, or_, select, update
 
 from hub.store.database import Tx, upsert
 from hub.store.schema import orders
@@ -68,7 +69,7 @@ async def mark_stale_if_any(tx: Tx, board: str) -> bool:
 
 
 async def stale_boards(tx: Tx, signer: str, *, limit: int = 100) -> list[str]:
-    """Boards whose order has to be made anew: its parts have changed, or another key than ``signer`` made it."""
+    """Boards whose order has to be made anew: its parts have changed, or its key is not ``signer``."""
     old = orders.c.generation.between(1, 2**62) & (orders.c.signer != signer)
     asked = select(orders.c.board).where(or_(orders.c.stale == 1, old)).order_by(orders.c.board).limit(limit)
     return list((await tx.execute(asked)).scalars())
@@ -103,7 +104,7 @@ async def delete_order(tx: Tx, board: str) -> None:
     await tx.execute(delete(orders).where(orders.c.board == board))
 
 
-def _order(row: object) -> OrderRow:
-    fields = dict(row._mapping)  # type: ignore[attr-defined]
+def _order(row: Row[Any]) -> OrderRow:
+    fields = dict(row._mapping)
     fields["stale"] = bool(fields["stale"])
     return OrderRow(**fields)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Row, and_, delete, insert, select, update
 
 from hub.store.database import Tx, upsert
 from hub.store.orders import delete_order, mark_stale
@@ -52,6 +52,15 @@ class Result:
     running: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class OpenResult:
+    """The result of a placement that may still change; ``is_ordered``: the order names the app."""
+
+    result: Result
+    leaving: bool
+    is_ordered: bool
+
+
 async def placements_of(tx: Tx, *, app: str | None = None, board: str | None = None) -> list[Placement]:
     """The placements of an app, or of a board, or all."""
     asked = select(placements).order_by(placements.c.app, placements.c.board)
@@ -73,6 +82,13 @@ async def place(tx: Tx, rows: Sequence[Placement]) -> None:
         await tx.execute(insert(results).values(app=row.app, revision=row.revision, board=row.board, **_OPEN))
 
 
+async def place_again(tx: Tx, app: str, revision: int, boards: Collection[str]) -> None:
+    """Where an app was until this revision it may have left volumes, which somebody wants to be gone."""
+    for board in boards:
+        row = {"app": app, "board": board, "revision": revision, "secrets": "", "leaving": 1}
+        await tx.execute(upsert(tx, placements).values(row).on_conflict_do_nothing())
+
+
 async def remove_placement(tx: Tx, app: str, board: str) -> None:
     """An app is gone from a board."""
     await tx.execute(delete(placements).where(placements.c.app == app, placements.c.board == board))
@@ -92,19 +108,28 @@ async def results_of(tx: Tx, app: str, revisions: Collection[int]) -> list[Resul
 
 async def newest_results(tx: Tx, *, board: str | None = None, app: str | None = None) -> list[Result]:
     """Of each placement what became of the revision that it asks for."""
-    asked = select(results).join(
-        placements,
-        and_(
-            placements.c.app == results.c.app,
-            placements.c.board == results.c.board,
-            placements.c.revision == results.c.revision,
-        ),
-    )
+    asked = select(results).join(placements, _OF_PLACEMENT)
     if board is not None:
         asked = asked.where(results.c.board == board)
     if app is not None:
         asked = asked.where(results.c.app == app)
     return [Result(*row) for row in await tx.execute(asked)]
+
+
+async def open_results(tx: Tx, boards: Collection[str]) -> list[OpenResult]:
+    """Of what is placed on these boards the results that have no good end yet."""
+    ordered = placements.c.manifest.is_not(None).label("ordered")
+    asked = (
+        select(*results.c, placements.c.leaving, ordered)
+        .join(placements, _OF_PLACEMENT)
+        .where(results.c.board.in_(boards), results.c.outcome.in_(("", "failed", "refused")))
+        .order_by(results.c.app, results.c.board)
+    )
+    width = len(Result.__slots__)
+    return [
+        OpenResult(Result(*row[:width]), bool(row.leaving), bool(row.ordered))
+        for row in await tx.execute(asked)
+    ]
 
 
 async def begin_result(tx: Tx, row: Result, at_ms: int) -> None:
@@ -153,21 +178,19 @@ async def move_board(tx: Tx, old: str, new: str, at_ms: int) -> list[str]:
     return [row.app for row in moved]
 
 
-async def revision_seen(tx: Tx, app: str) -> int:
-    """The highest revision of an app that this hub, or any board, has ever spoken of as placed."""
-    asked = select(func.max(results.c.revision)).where(or_(results.c.app == app))
-    return int(await tx.scalar(asked) or 0)
-
-
 # ---------------------------------------------------------------------------------------------------
+
+_OF_PLACEMENT = and_(
+    placements.c.app == results.c.app,
+    placements.c.board == results.c.board,
+    placements.c.revision == results.c.revision,
+)
 
 _OPEN = {"generation": 0, "outcome": "", "reason": "", "hint": "", "running": 0}
 
 
 def _key(row: Result) -> Any:
-    return and_(
-        results.c.app == row.app, results.c.revision == row.revision, results.c.board == row.board
-    )
+    return and_(results.c.app == row.app, results.c.revision == row.revision, results.c.board == row.board)
 
 
 def _placement(row: Row[Any]) -> Placement:

@@ -300,7 +300,9 @@ placements = Table(
     Column("app", String(40), ForeignKey("apps.name"), primary_key=True),
     Column("board", String(16), ForeignKey("boards.id"), primary_key=True),
     Column("revision", BigInteger, nullable=False),
-    Column("manifest", JSON),  # an `App` without anything sealed; null: the app is not in the order any more
+    Column(
+        "manifest", JSON(none_as_null=True)
+    ),  # an `App` without anything sealed; null: the app is not in the order any more
     Column("secrets", String, nullable=False),  # what belongs into it, sealed by the vault
     Column("leaving", Integer, nullable=False),  # 1: the row goes when the board says that the app is gone
     Index("placements_board", "board"),

@@ -1,0 +1,403 @@
+"""What an operator can do with an app: check, deploy, roll back, scale, restart, stop, start, remove it.
+
+Owns what each of these means, as a `Content` that is wanted next; `hub.apps.changes` makes it so.  Each is a
+revision with an author and a reason.  Called by the API and by pages.
+
+The base of a change is the newest revision that did not fail: when a board has rolled back by itself, a
+restart must not ask for the bad version again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from agent.wire.decode import decode
+from agent.wire.errors import LinkDown, Refused
+from agent.wire.order import App
+from hub.apps import compile as compiler
+from hub.apps.changes import Base, Change, Changed, Changes, Standing
+from hub.apps.content import Content
+from hub.apps.draft import Draft, Verdict
+from hub.apps.images import choose
+from hub.apps.making import arch_of
+from hub.apps.placing import choose_boards, lacks, successors
+from hub.apps.recipe import SAMPLE, Recipe, read_env
+from hub.apps.secrets import Secrets, SecretState
+from hub.store import apps, placements
+from hub.store.boards import BoardRow
+from hub.store.database import Store, Tx
+
+MOST_REPLICAS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be deployed.  What is not given stays as it is: ``files``, ``env`` (all of it), ``boards``
+    (by name or id) and ``labels`` of boards; ``set`` changes single variables, None removes one."""
+
+    files: Mapping[str, str] | None = field(default=None, repr=False)
+    env: Mapping[str, str] | None = None
+    set: Mapping[str, str | None] = field(default_factory=dict)
+    boards: tuple[str, ...] | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BoardCheck:
+    """A board, and in sentences what is in the way there."""
+
+    board: str
+    name: str
+    presence: str
+    lacks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a deployment would do.  ``problems`` are what it would be refused for, the boards' among them."""
+
+    app: str
+    version: str
+    verdicts: tuple[Verdict, ...]
+    services: tuple[str, ...]
+    secrets: tuple[SecretState, ...]
+    boards: tuple[BoardCheck, ...]
+    images: dict[str, dict[str, str]]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class Deploy:
+    """The operator's hand on the apps of one hub."""
+
+    def __init__(self, store: Store, changes: Changes, secrets: Secrets) -> None:
+        self._store = store
+        self._changes = changes
+        self._secrets = secrets
+
+    # --- deploy --------------------------------------------------------------------------------------
+
+    async def check(self, app: str, wish: Wish) -> Checked:
+        """What `deploy` would do, without doing anything.
+
+        Raises Refused for a recipe that cannot be read ("compose", "env", "recipe").
+        """
+        decode_name(app)
+        async with self._store.read() as tx:
+            standing = await self._find(tx, app)
+            rows = await self._boards(tx, standing, wish)
+        content = _wanted(standing, wish, rows)
+        recipe = Recipe(content.files)
+        verdicts = await asyncio.to_thread(compiler.check, recipe, content.env, app=app)
+        refused = [each for each in verdicts if each.verdict == "refused"]
+        if refused:
+            problems = [f"{each.file}:{each.line}: {each.key}: {each.reason}" for each in refused]
+            return Checked(app, "", verdicts, (), (), (), {}, tuple(problems), ())
+        draft = await self._changes.making.compile(app, content)
+        return await self._checked(app, content, draft, verdicts, rows)
+
+    async def _checked(
+        self,
+        app: str,
+        content: Content,
+        draft: Draft,
+        verdicts: tuple[Verdict, ...],
+        rows: Sequence[BoardRow],
+    ) -> Checked:
+        boards = tuple(BoardCheck(row.id, row.name, row.presence, tuple(lacks(draft, row))) for row in rows)
+        problems = [sentence for board in boards for sentence in board.lacks]
+        images: dict[str, dict[str, str]] = {}
+        notes: tuple[str, ...] = ()
+        fit = [row for row, board in zip(rows, boards, strict=True) if not board.lacks]
+        try:
+            pinned = await self._changes.making.pin(draft, fit, content.pins, fresh=True)
+            images = {
+                image: {row.name: choose(digests, arch_of(row)) for row in fit}
+                for image, digests in pinned.pins.items()
+            }
+            notes = pinned.notes
+        except (Refused, LinkDown) as error:
+            problems.append(str(error))
+        async with self._store.read() as tx:
+            secrets = await self._secrets.states(tx, app, draft.secrets)
+        generates = {need.name: need.generate for need in draft.secrets}
+        problems += [
+            f"the secret {each.name} ({each.version}) has to be set: lichen secret set {app} {each.name}"
+            for each in secrets
+            if each.state == "missing" and not generates.get(each.name, True)
+        ]
+        services = tuple(service.name for service in draft.app.services)
+        return Checked(
+            app, draft.version, verdicts, services, tuple(secrets), boards, images, tuple(problems), notes
+        )
+
+    async def deploy(self, app: str, wish: Wish, author: str, *, new: bool | None = None) -> Changed:
+        """Deploy an app; ``new``: only if it is there not yet, or only if it is.
+
+        Raises Refused ("not-found", "conflict", and for whatever is in the way), Busy.
+        """
+        decode_name(app)
+        with self._changes.turn(app, author):
+            async with self._store.read() as tx:
+                standing = await self._find(tx, app)
+                self._check_new(app, standing, new)
+                rows = await self._boards(tx, standing, wish)
+            if standing is not None:
+                self._changes.refuse_busy(standing)
+            if not rows:
+                raise Refused(
+                    f"on which board is {app} to be?", hint="name one, or labels of some: --board NAME"
+                )
+            content = _wanted(standing, wish, rows)
+            return await self._make(
+                app, standing, content, "deploy", "deployed", author, wish.message, fresh=True, generate=True
+            )
+
+    async def _find(self, tx: Tx, app: str) -> Standing | None:
+        return await self._changes.standing(tx, app) if await apps.find_app(tx, app) else None
+
+    @staticmethod
+    def _check_new(app: str, standing: Standing | None, new: bool | None) -> None:
+        is_there = standing is not None and (standing.is_there or not standing.picture.is_over)
+        if new is True and is_there:
+            raise Refused(
+                f"there is an app {app} already",
+                code="conflict",
+                hint="deploy that one anew, or choose another name",
+            )
+        if new is False and standing is None:
+            raise Refused(
+                f"there is no app {app!r}",
+                code="not-found",
+                hint="`lichen app ls` lists them; a new one needs files",
+            )
+
+    async def _boards(self, tx: Tx, standing: Standing | None, wish: Wish) -> list[BoardRow]:
+        if wish.boards or wish.labels:
+            return await choose_boards(tx, wish.boards or (), wish.labels)
+        return await successors(tx, standing.base.content.boards) if standing else []
+
+    # --- the others ------------------------------------------------------------------------------------
+
+    async def rollback(self, app: str, author: str, *, to: int = 0, message: str = "") -> Changed:
+        """Go back to what an earlier revision was, its images included; 0: to the one before.
+
+        Raises Refused (code "not-found" when there is none), Busy.
+        """
+        with self._changes.turn(app, author):
+            async with self._store.read() as tx:
+                standing = await self._changes.standing(tx, app)
+                target = await self._target(tx, standing, to)
+            self._changes.refuse_busy(standing)
+            now = standing.base.content
+            content = replace(
+                target.content,
+                boards=now.boards or target.content.boards,
+                scale=now.scale,
+                restarted=now.restarted,
+                stopped=now.stopped,
+            )
+            message = message or f"back to revision {target.number}"
+            return await self._make(app, standing, content, "rollback", "rolled back", author, message)
+
+    async def _target(self, tx: Tx, standing: Standing, to: int) -> Base:
+        app, base = standing.newest.app, standing.base
+        if to:
+            row = await apps.get_revision(tx, app, to)
+            return Base(row.number, await self._changes.read(tx, row))
+        if base.number != standing.newest.number:
+            return base  # the newest has failed: what runs is the one before
+        for row in await apps.list_revisions(tx, app, before=base.number):
+            if not row.boards or row.cancelled_ms is not None or await self._changes.has_failed(tx, row):
+                continue
+            content = await self._changes.read(tx, row)
+            if (content.files, content.env, content.pins) != (
+                base.content.files,
+                base.content.env,
+                base.content.pins,
+            ):
+                return Base(row.number, content)
+        raise Refused(
+            f"{app} has no earlier version to go back to",
+            code="not-found",
+            hint=f"`lichen app history {app}` shows what there was",
+        )
+
+    async def scale(
+        self, app: str, services: Mapping[str, int], author: str, *, message: str = ""
+    ) -> Changed:
+        """Have so many replicas of these services.  Raises Refused (code "scale"), Busy."""
+        for name, count in services.items():
+            if not 0 <= count <= MOST_REPLICAS:
+                raise Refused(f"{name}={count}: 0 to {MOST_REPLICAS} replicas are possible", code="scale")
+        with self._changes.turn(app, author):
+            standing = await self._there(app)
+            await self._services(app, standing, services)
+            content = standing.base.content
+            content = replace(content, scale={**content.scale, **services})
+            message = message or ", ".join(f"{name}={count}" for name, count in services.items())
+            return await self._make(app, standing, content, "scale", "scaled", author, message)
+
+    async def restart(
+        self, app: str, author: str, *, services: Sequence[str] = (), message: str = ""
+    ) -> Changed:
+        """Make the containers of these services anew, or all.  Raises Refused, Busy."""
+        with self._changes.turn(app, author):
+            standing = await self._there(app)
+            names = await self._services(app, standing, services)
+            content = standing.base.content
+            times = {name: content.restarted.get(name, 0) + 1 for name in services or names}
+            content = replace(content, restarted={**content.restarted, **times}, stopped=False)
+            message = message or ", ".join(services)
+            return await self._make(app, standing, content, "restart", "restarted", author, message)
+
+    async def stop(self, app: str, author: str, *, message: str = "") -> Changed:
+        """Let everything stay, and nothing run.  Raises Refused, Busy."""
+        return await self._turn_off(app, author, message, stopped=True)
+
+    async def start(self, app: str, author: str, *, message: str = "") -> Changed:
+        """Let it run again.  Raises Refused, Busy."""
+        return await self._turn_off(app, author, message, stopped=False)
+
+    async def _turn_off(self, app: str, author: str, message: str, *, stopped: bool) -> Changed:
+        with self._changes.turn(app, author):
+            standing = await self._there(app)
+            content = standing.base.content
+            if content.stopped is stopped:
+                raise Refused(f"{app} is {'stopped' if stopped else 'started'} already", code="conflict")
+            action, verb = ("stop", "stopped") if stopped else ("start", "started")
+            content = replace(content, stopped=stopped)
+            return await self._make(app, standing, content, action, verb, author, message)
+
+    async def undeploy(self, app: str, author: str, *, volumes: bool = False, message: str = "") -> Changed:
+        """Take an app off its boards; ``volumes``: with all that it has stored there.
+
+        Raises Refused (code "not-found"), Busy.
+        """
+        with self._changes.turn(app, author):
+            async with self._store.read() as tx:
+                standing = await self._changes.standing(tx, app)
+            if not standing.is_there and not volumes:
+                raise _not_there(app)
+            self._changes.refuse_busy(standing)
+            if not standing.is_there:
+                await self._place_again(standing)
+            content = replace(standing.base.content, boards=())
+            return await self._make(
+                app, standing, content, "undeploy", "removed", author, message, purge=volumes
+            )
+
+    async def _place_again(self, standing: Standing) -> None:
+        """Volumes that an app left behind are to go, too: remember where it was.
+
+        Raises Refused (code "not-found") when nothing can be left.
+        """
+        app = standing.newest.app
+        async with self._store.write() as tx:
+            left = await placements.results_of(tx, app, [standing.newest.number])
+            boards = await successors(tx, [each.board for each in left])
+            if not boards:
+                raise _not_there(app)
+            await placements.place_again(tx, app, standing.newest.number, [row.id for row in boards])
+
+    async def cancel(self, app: str, author: str, *, message: str = "") -> Changed:
+        """Give up the change that is under way, and go back to what was before it.
+
+        Raises Refused (code "conflict") when none is.
+        """
+        with self._changes.turn(app, author):
+            async with self._store.read() as tx:
+                standing = await self._changes.standing(tx, app)
+                if not any(place.is_pending for place in standing.picture.boards):
+                    raise Refused(f"no change of {app} is under way", code="conflict")
+                before = await self._changes.before(tx, standing.newest)
+            if before is None:  # it was the first
+                number, content = 0, replace(standing.base.content, boards=())
+            else:
+                number, content = before.number, before.content
+            message = message or f"revision {standing.newest.number} is given up" + (
+                f", back to {number}" if number else ""
+            )
+            return await self._make(
+                app, standing, content, "cancel", "cancelled a change of", author, message
+            )
+
+    # ---------------------------------------------------------------------------------------------------
+
+    async def _there(self, app: str) -> Standing:
+        """Where an app stands that some board has.  Raises Refused (code "not-found"), Busy."""
+        async with self._store.read() as tx:
+            standing = await self._changes.standing(tx, app)
+        if not standing.is_there:
+            raise _not_there(app)
+        self._changes.refuse_busy(standing)
+        return standing
+
+    async def _services(
+        self, app: str, standing: Standing, wanted: Mapping[str, int] | Sequence[str]
+    ) -> list[str]:
+        """The services of an app.  Raises Refused (code "scale") for one that is wanted and not there."""
+        draft = await self._changes.making.compile(app, standing.base.content)
+        names = [service.name for service in draft.app.services]
+        for name in wanted:
+            if name not in names:
+                raise Refused(
+                    f"{app} has no service {name[:128]!r}", code="scale", hint=f"it has {', '.join(names)}"
+                )
+        return names
+
+    async def _make(
+        self,
+        app: str,
+        standing: Standing | None,
+        content: Content,
+        action: str,
+        verb: str,
+        author: str,
+        message: str,
+        *,
+        fresh: bool = False,
+        generate: bool = False,
+        purge: bool = False,
+    ) -> Changed:
+        async with self._store.read() as tx:
+            before = await self._changes.read(tx, standing.newest) if standing else None
+        number = standing.newest.number if standing else 0
+        change = Change(app, action, verb, author, message, content, before, number, fresh, generate, purge)
+        return await self._changes.make(change)
+
+
+def _wanted(standing: Standing | None, wish: Wish, rows: Sequence[BoardRow]) -> Content:
+    """The content that somebody wishes for.  Raises Refused."""
+    base = standing.base.content if standing else None
+    files = wish.files if wish.files is not None else base.files if base else None
+    if not files:
+        raise Refused("a new app needs the files of its recipe", hint="name a folder with a compose.yml")
+    if wish.env is not None:
+        env = dict(wish.env)
+    else:
+        sample = read_env(files.get(SAMPLE, ""))
+        known = read_env(base.files.get(SAMPLE, "")) if base else {}
+        # What a new version of the recipe brings; what an operator took out stays out.
+        env = {name: value for name, value in sample.items() if name not in known}
+        env |= base.env if base else {}
+    env |= {name: value for name, value in wish.set.items() if value is not None}
+    env = {name: value for name, value in env.items() if wish.set.get(name, "") is not None}
+    boards = tuple(row.id for row in rows)
+    if base is None:
+        return Content(files, env, boards)
+    return replace(base, files=files, env=env, boards=boards, stopped=False)
+
+
+def decode_name(app: str) -> str:
+    """Return ``app`` if an app can be called so.  Raises Refused."""
+    return decode(App, {"name": app, "revision": 1}).name
+
+
+def _not_there(app: str) -> Refused:
+    return Refused(
+        f"{app} is on no board", code="not-found", hint=f"deploy it: lichen app deploy ... --name {app}"
+    )

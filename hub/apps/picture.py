@@ -1,0 +1,233 @@
+"""An app as people and programs see it: what was asked for, where, and how far it is.
+
+Owns the judgement of a state in one word and one sentence, from the newest revision, what became of it
+(`hub.store.placements`) and what boards last said.  API and pages show it, `hub.apps.deploy` asks it who
+is still at work.  It changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from agent.wire import words
+from agent.wire.apps import AppState
+from hub.store import apps as store
+from hub.store import boards
+from hub.store.app_reports import AppReport, find_reports
+from hub.store.apps import RevisionRow
+from hub.store.boards import BoardRow
+from hub.store.database import Tx
+from hub.store.placements import Placement, Result, newest_results, placements_of, results_of
+
+State = Literal[
+    "sent", "updating", "removing", "failed", "refused", "degraded", "waiting", "running", "stopped", "gone"
+]
+"""In the order in which the state of one board becomes that of the app.
+
+sent: the order is on its way; waiting: for a board that is away, or on the board for its hour."""
+ORDER: tuple[State, ...] = (
+    "updating", "removing", "sent", "failed", "refused", "degraded", "waiting", "running", "stopped", "gone",
+)  # fmt: skip
+WORKING = frozenset({"updating", "removing"})
+
+
+@dataclass(frozen=True, slots=True)
+class AppOnBoard:
+    """An app on a board: ``revision`` is asked for, ``running`` runs (0: none).
+
+    ``since_ms`` is when the board went offline, if it is.  ``is_pending``: the board has not said yet what
+    became of the revision.  ``reported`` is what it last said of the app, at ``reported_ms``.
+    """
+
+    board: str
+    name: str
+    revision: int
+    running: int
+    state: State
+    sentence: str
+    hint: str
+    presence: str
+    since_ms: int | None
+    is_pending: bool
+    generation: int
+    reported: AppState | None = None
+    reported_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AppPicture:
+    """An app with its newest revision.
+
+    ``is_over``: no board that is there still works on it.  ``has_failed``: some board could not, or
+    would not, do it.
+    """
+
+    name: str
+    version: str
+    state: State
+    sentence: str
+    revision: int
+    action: str
+    author: str
+    at_ms: int
+    message: str
+    is_over: bool
+    has_failed: bool
+    boards: tuple[AppOnBoard, ...]
+    scale: dict[str, int]
+    images: dict[str, dict[str, str]]
+    notes: tuple[str, ...]
+    env: dict[str, str] = field(default_factory=dict)
+
+
+async def picture_of(tx: Tx, name: str, now_ms: int) -> AppPicture:
+    """One app.  Raises Refused (code "not-found")."""
+    row = await store.get_app(tx, name)
+    [picture] = await pictures_of(tx, [row], now_ms)
+    return picture
+
+
+async def pictures_of(tx: Tx, rows: Sequence[RevisionRow], now_ms: int) -> list[AppPicture]:
+    """Several apps, by their newest revisions."""
+    pictures = []
+    for row in rows:
+        placements = {each.board: each for each in await placements_of(tx, app=row.app)}
+        newest = {each.board: each for each in await newest_results(tx, app=row.app)}
+        asked = {each.board: each for each in await results_of(tx, row.app, [row.number])}
+        ids = placements.keys() | asked.keys()
+        known = {each.id: each for each in [await boards.find_board(tx, id) for id in ids] if each}
+        reports = await find_reports(tx, ids)
+        places = [
+            _place(known[id], newest.get(id) or asked[id], placements.get(id), reports.get(id), now_ms)
+            for id in known
+            if (newest.get(id) or asked.get(id)) and (asked.get(id) is None or asked[id].outcome != "dropped")
+        ]
+        pictures.append(_picture(row, sorted(places, key=lambda place: place.name)))
+    return pictures
+
+
+async def on_board(tx: Tx, board: BoardRow, now_ms: int) -> list[tuple[RevisionRow, AppOnBoard]]:
+    """The apps that a board has, or still has to let go."""
+    placements = {each.app: each for each in await placements_of(tx, board=board.id)}
+    report = (await find_reports(tx, [board.id])).get(board.id)
+    found = []
+    for result in sorted(await newest_results(tx, board=board.id), key=lambda each: each.app):
+        place = _place(board, result, placements[result.app], report, now_ms)
+        found.append((await store.get_revision(tx, result.app, result.revision), place))
+    return found
+
+
+def is_gone(picture: AppPicture) -> bool:
+    """Whether nothing is left of an app but its history."""
+    return all(place.state == "gone" for place in picture.boards)
+
+
+def _picture(row: RevisionRow, places: Sequence[AppOnBoard]) -> AppPicture:
+    state: State = min((place.state for place in places), key=ORDER.index, default="gone")
+    first = next((place for place in places if place.state == state), None)
+    sentence = f"{first.name}: {first.sentence}" if first else "It is on no board"
+    more = sum(place.state == state for place in places) - 1
+    return AppPicture(
+        name=row.app,
+        version=row.version,
+        state=state,
+        sentence=sentence + (f"; {more} more {'is' if more == 1 else 'are'} {state}" if more > 0 else ""),
+        revision=row.number,
+        action=row.action,
+        author=row.author,
+        at_ms=row.at_ms,
+        message=row.message,
+        is_over=not any(is_at_work(place) for place in places),
+        has_failed=any(place.state in ("failed", "refused") for place in places),
+        boards=tuple(places),
+        scale=row.scale,
+        images=row.pins,
+        notes=row.notes,
+        env=row.env,
+    )
+
+
+def is_at_work(place: AppOnBoard) -> bool:
+    """Whether a change must not be made under the hands of this board.
+
+    A board that is away and has not begun, or that waits for its hour, can as well get another one.
+    """
+    if not place.is_pending:
+        return False
+    return place.state in WORKING or (place.presence == "online" and place.state != "waiting")
+
+
+# --- one board -----------------------------------------------------------------------------------
+
+
+def _place(
+    board: BoardRow, result: Result, placement: Placement | None, report: AppReport | None, now_ms: int
+) -> AppOnBoard:
+    said = next((each for each in report.apps.apps if each.name == result.app), None) if report else None
+    leaving = placement is None or placement.leaving
+    state, sentence, hint = _judge(board, result, said, leaving=leaving, now_ms=now_ms)
+    return AppOnBoard(
+        board=board.id,
+        name=board.name,
+        revision=result.revision,
+        running=said.running if said else result.running,
+        state=state,
+        sentence=sentence,
+        hint=hint,
+        presence=board.presence,
+        since_ms=board.presence_ms if board.presence == "offline" else None,
+        is_pending=result.settled_ms is None,
+        generation=result.generation,
+        reported=said,
+        reported_ms=report.at_ms if report else None,
+    )
+
+
+def _judge(
+    board: BoardRow, result: Result, said: AppState | None, *, leaving: bool, now_ms: int
+) -> tuple[State, str, str]:
+    """State, sentence and hint."""
+    if result.settled_ms is not None:
+        return _settled(result, said)
+    current = said if said is not None and (said.revision == result.revision or leaving) else None
+    if current is not None and current.state in ("updating", "removing"):
+        away = f"; the board is offline{_for(board, now_ms)}" if board.presence == "offline" else ""
+        return _WORKING[current.state], f"{current.step or current.state}{away}", ""
+    if board.presence == "offline":
+        what = "removes it" if leaving else f"takes revision {result.revision}"
+        return "waiting", f"offline{_for(board, now_ms)}; it {what} when it is back", ""
+    if current is not None and current.state == "waiting":
+        return "waiting", current.step or "it waits", ""
+    return (
+        "sent",
+        "the order is on its way",
+        "a board without answer may lack Podman, or an agent that knows apps",
+    )
+
+
+_WORKING: Mapping[str, State] = {"updating": "updating", "removing": "removing"}
+
+
+def _settled(result: Result, said: AppState | None) -> tuple[State, str, str]:
+    if result.outcome in ("gone", "dropped"):
+        return "gone", "nothing of it runs", ""
+    if result.outcome == "refused":
+        return "refused", result.reason or "the board does not take the order", result.hint
+    if result.outcome == "failed":
+        runs = f"revision {result.running} runs" if result.running else "nothing of it runs"
+        return "failed", f"{result.reason or 'it did not come up'}; {runs}", result.hint
+    if said is not None and said.revision == result.revision:
+        if said.state in ("degraded", "failed"):
+            return said.state, said.step or "not all of it runs", ""
+        if said.state in ("updating", "waiting"):  # once more, after a restart of the board for instance
+            return said.state, said.step or said.state, ""
+        if said.state == "stopped":
+            return "stopped", "stopped", ""
+    return ("stopped", "stopped", "") if result.outcome == "stopped" else ("running", "running", "")
+
+
+def _for(board: BoardRow, now_ms: int) -> str:
+    """How long a board has been offline, as far as that is known."""
+    return f" for {words.duration(now_ms - board.presence_ms)}" if board.presence_ms is not None else ""
