@@ -1,0 +1,109 @@
+"""What is there, as a planner sees it: the containers of an app, and what they need.
+
+Values without behaviour of their own, made by `agent.containers.looking` from what Podman says and
+from what the agent remembers, and read by `agent.containers.plan` and the report.  Times are of the
+monotonic clock unless they say otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from agent.containers.engine import Container
+from agent.containers.names import (
+    LABEL_BARE,
+    LABEL_RESTARTED,
+    LABEL_REVISION,
+    LABEL_SERVICE,
+    LABEL_SLOT,
+    LABEL_SPEC,
+)
+
+Health = Literal["", "starting", "healthy", "unhealthy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One container.
+
+    ``health`` is empty where there is no healthcheck.  ``up_ms``: how long it has been running.
+    ``switched``: it was made bare and has its aliases now.  ``rested``: it does not run because the
+    agent stopped it, or since before this boot; to start it is no restart.  ``ends``: how often it
+    ended by itself, ``back_ms`` when it may be started again.
+    """
+
+    container: Container
+    health: Health = ""
+    health_output: str = ""
+    up_ms: int = 0
+    switched: bool = False
+    rested: bool = False
+    ends: int = 0
+    back_ms: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.container.name
+
+    @property
+    def service(self) -> str:
+        return self.container.labels.get(LABEL_SERVICE, "")
+
+    @property
+    def slot(self) -> int:
+        return _number(self.container.labels.get(LABEL_SLOT))
+
+    @property
+    def spec(self) -> str:
+        return self.container.labels.get(LABEL_SPEC, "")
+
+    @property
+    def revision(self) -> int:
+        return _number(self.container.labels.get(LABEL_REVISION))
+
+    @property
+    def restarted(self) -> int:
+        return _number(self.container.labels.get(LABEL_RESTARTED))
+
+    @property
+    def is_broken(self) -> bool:
+        """Half made or half removed: only removing it helps."""
+        return self.container.phase in ("broken", "removing")
+
+    @property
+    def runs(self) -> bool:
+        return self.container.phase in ("running", "paused")
+
+    @property
+    def serves(self) -> bool:
+        """Whether others reach it under the name of its service."""
+        return self.runs and (LABEL_BARE not in self.container.labels or self.switched)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it ended by itself."""
+        return self.container.phase == "exited" and not self.rested
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One app on this board, and what of the board matters to it.
+
+    ``images``: whether those that are there are whole, by reference.  ``networks``, ``volumes`` and
+    ``secrets``: names with their labels; ``used`` are the networks of other apps.
+    """
+
+    now_ms: int
+    containers: tuple[Sight, ...] = ()
+    images: Mapping[str, Literal["whole", "broken"]] = field(default_factory=dict)
+    networks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    volumes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    used: frozenset[str] = frozenset()
+
+
+def _number(text: str | None) -> int:
+    """A label that somebody may have written by hand."""
+    return int(text) if text is not None and text.isdecimal() else 0
