@@ -51,12 +51,15 @@ class SecretNeed:
 @dataclass(frozen=True, slots=True)
 class ConfigDraft:
     """A file for containers.  ``content`` is final, unless ``is_template``: then
-    `hub.apps.templates.render` makes it so, and needs the ``secrets`` that it refers to."""
+    `hub.apps.templates.render` makes it so, and needs the ``secrets`` that it refers to.
+    ``file`` is where it stands in the recipe, for errors.
+    """
 
     name: str
-    content: str
+    content: str = field(repr=False)
     is_template: bool = False
     secrets: tuple[str, ...] = ()
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

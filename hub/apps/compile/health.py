@@ -1,0 +1,50 @@
+"""How to ask a service whether it is well."""
+
+from __future__ import annotations
+
+from agent.wire.order import Health
+from hub.apps.compile.scope import Scope
+from hub.apps.tree import Node
+
+CHEAP_MS = 60_000
+"""Each check costs the board a process; from this interval on that is nothing."""
+
+
+def is_disabled(service: Node) -> bool:
+    """Whether the check of the image is switched off."""
+    node = service["healthcheck"]
+    return node["disable"].flag() or node["test"].texts() == ("NONE",)
+
+
+def health(service: Node, scope: Scope) -> Health | None:
+    """The check of a service; None: that of the image, if there is one.
+
+    Without a test it is that of the image, at other times.
+    """
+    node = service["healthcheck"]
+    if not node.is_given or is_disabled(service):
+        return None
+    interval = node["interval"].duration_ms() or 30_000
+    if interval < CHEAP_MS:
+        scope.warn(
+            node["interval"] if node["interval"].is_given else node,
+            f"asked every {interval / 1000:g} s; from 60 s on it costs the board next to nothing",
+        )
+    return Health(
+        _test(node["test"]),
+        interval_ms=interval,
+        timeout_ms=node["timeout"].duration_ms() or 30_000,
+        retries=node["retries"].whole(0, 1000) or 3,
+        start_period_ms=node["start_period"].duration_ms(),
+    )
+
+
+def _test(node: Node) -> tuple[str, ...]:
+    if not node.is_given:
+        return ()
+    if not isinstance(node.value, list):
+        return ("CMD-SHELL", node.text())
+    test = node.texts()
+    if len(test) < 2 or test[0] not in ("CMD", "CMD-SHELL"):
+        raise node.refused("the first word is CMD or CMD-SHELL, and what to run follows; or it is NONE alone")
+    return test

@@ -1,0 +1,121 @@
+"""What a container gets of its board beyond memory and time: devices, capabilities, limits, names, logs."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from agent.wire.order import Device, Ulimit
+from hub.apps import units
+from hub.apps.tree import Node
+
+DEFAULT_LOG_BYTES = 5_000_000
+MIN_LOG_BYTES, MAX_LOG_BYTES = 4096, 2**31
+
+LogDriver = Literal["k8s-file", "journald", "none"]
+LOG_DRIVERS: dict[str, LogDriver] = {
+    "": "k8s-file",
+    "json-file": "k8s-file",
+    "local": "k8s-file",
+    "k8s-file": "k8s-file",
+    "journald": "journald",
+    "none": "none",
+}
+
+_PERMISSIONS = re.compile(r"[rwm]{1,3}")
+_CAPABILITY = re.compile(r"[A-Z_]{2,40}")
+
+
+def devices(service: Node) -> tuple[Device, ...]:
+    """The device nodes of a service."""
+    return tuple(_device(each) for each in service["devices"])
+
+
+def _device(node: Node) -> Device:
+    if node.is_mapping:
+        host, container, permissions = (node[key].text() for key in ("source", "target", "permissions"))
+    else:
+        host, *rest = node.text().split(":")
+        if len(rest) == 1 and _PERMISSIONS.fullmatch(rest[0]):
+            rest = ["", rest[0]]
+        container, permissions, *more = [*rest, "", ""]
+        if any(more[: len(rest) - 2]):
+            raise node.refused(f"{node.text()[:80]!r} is no device", hint="such as /dev/ttyUSB0:/dev/tty:rw")
+    for path in (host, container or host):
+        if not path.startswith("/"):
+            raise node.refused(f"{path[:80]!r} is no path of a device", hint="such as /dev/ttyUSB0")
+    if not _PERMISSIONS.fullmatch(permissions or "rwm"):
+        raise node.refused(f"{permissions[:30]!r} is not some of r, w and m")
+    return Device(host, container or host, permissions or "rwm")
+
+
+def capabilities(node: Node) -> tuple[str, ...]:
+    """Capabilities as the kernel calls them, without "CAP_"; ALL is all of them."""
+    found = []
+    for each in node:
+        name = each.text().upper().removeprefix("CAP_")
+        if not _CAPABILITY.fullmatch(name):
+            raise each.refused(f"{each.text()[:40]!r} is no capability", hint="such as NET_ADMIN")
+        found.append(name)
+    return tuple(dict.fromkeys(found))
+
+
+def sysctls(service: Node) -> dict[str, str]:
+    """Settings of the kernel in the container's namespaces."""
+    found = {}
+    for name, node in service["sysctls"].pairs().items():
+        if not node.text():
+            raise node.refused(f"{name[:80]!r} has no value")
+        found[name] = node.text()
+    return found
+
+
+def ulimits(service: Node) -> tuple[Ulimit, ...]:
+    """The resource limits of a service."""
+    found = []
+    for name, node in service["ulimits"].items():
+        soft, hard = (node["soft"], node["hard"]) if node.is_mapping else (node, node)
+        limit = Ulimit(name, soft.whole(-1, 2**53), hard.whole(-1, 2**53))
+        if limit.hard != -1 and (limit.soft == -1 or limit.soft > limit.hard):
+            raise node.refused(f"the soft limit {limit.soft} is above the hard one, {limit.hard}")
+        found.append(limit)
+    return tuple(found)
+
+
+def extra_hosts(service: Node) -> tuple[str, ...]:
+    """Further names for /etc/hosts, as "name:address"."""
+    node = service["extra_hosts"]
+    if node.is_mapping:
+        return tuple(f"{name}:{address}" for name, each in node.items() for address in each.texts())
+    found = []
+    for each in node:
+        entry = each.text()
+        cut = min((at for at in map(entry.find, "=:") if at > 0), default=-1)
+        if cut < 0 or not entry[cut + 1 :]:
+            raise each.refused(
+                f"{entry[:80]!r} is no name with an address", hint="such as 'gate:192.168.1.1'"
+            )
+        found.append(f"{entry[:cut]}:{entry[cut + 1 :].strip('[]')}")
+    return tuple(found)
+
+
+def log_driver(service: Node) -> LogDriver:
+    """Where output goes."""
+    node = service["logging"]["driver"]
+    if node.text() not in LOG_DRIVERS:
+        raise node.refused(
+            f"boards have no log driver {node.text()[:40]!r}", hint="json-file, journald or none"
+        )
+    return LOG_DRIVERS[node.text()]
+
+
+def log_max_bytes(service: Node) -> int:
+    """How large a log grows before it begins anew."""
+    node = service["logging"]["options"]["max-size"]
+    if not node.text():
+        return DEFAULT_LOG_BYTES
+    try:
+        size = units.size_bytes(node.text())
+    except ValueError as error:
+        raise node.refused(str(error)) from None
+    return min(max(size, MIN_LOG_BYTES), MAX_LOG_BYTES)
