@@ -53,11 +53,12 @@ PULL_CODES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), code)
     for pattern, code in (
         (r"no space left on device|disk quota exceeded", "no-space"),
-        (r"unauthorized|authentication required|denied|invalid username/password|status: 40[13]", "denied"),
+        (r"unauthorized|authentication required|denied|invalid username/password", "denied"),
+        (r"(status:|registry) 40[13]", "denied"),
         (r"server gave HTTP response to HTTPS client", "plain-http"),
         (r"manifest unknown|name unknown|not found|no image found|digest", "image"),
         (r"refused|no such host|time-?out|unreachable|no route|reset by peer|EOF|TLS|x509", "registry"),
-        (r"server misbehaving|temporary failure|status: 5\d\d|too many ?requests", "registry"),
+        (r"server misbehaving|temporary failure|(status:|registry) 5\d\d|too many ?requests", "registry"),
     )
 )
 PULL_PREFIX = re.compile(r"^(?:initializing source|copying system image from manifest list:) ?\S*: ")

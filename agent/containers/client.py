@@ -24,6 +24,7 @@ CHANGE_S = 60.0
 """Of create, start, remove: on a slow card a container's volumes are filled in it."""
 CHECK_S = 30.0
 """Of a healthcheck that names no time limit."""
+BROKEN = re.compile(r'image "([0-9a-f]{64})"')
 OURS = json.dumps({"label": [LABEL_APP]})
 
 
@@ -76,7 +77,11 @@ def list_containers(client: Client) -> list[Container]:
 
 
 def find_image(client: Client, reference: str) -> Image | None:
-    """The image with this reference or id; broken when Podman has it and cannot say what it is."""
+    """The image with this reference or id.
+
+    While any image is broken Podman cannot tell what it does not find from what it cannot read, and
+    the broken one is the answer: once it is removed, the question can be asked again.
+    """
     try:
         said = client.get("inspecting an image", f"/images/{image_path(reference)}/json")
     except Refused as error:
@@ -84,7 +89,7 @@ def find_image(client: Client, reference: str) -> Image | None:
             return None
         if error.code == "no-space":
             raise
-        return Image(reference, (reference,), 0, broken=True)
+        return Image(_find_broken(client) or reference, (reference,), 0, broken=True)
     return answers.read_image(said)
 
 
@@ -93,12 +98,26 @@ def list_images(client: Client) -> list[Image]:
     try:
         listed = client.get("listing images", "/images/json")
     except Refused as error:
-        broken = re.search(r'image "([0-9a-f]{64})"', str(error))
-        if error.code != "image" or broken is None:
-            raise
-        return [Image(broken[1], (), 0, broken=True)]
+        return [Image(_broken_of(error), (), 0, broken=True)]
     found = (find_image(client, row["Id"]) for row in listed or [])
     return [image for image in found if image is not None]
+
+
+def _find_broken(client: Client) -> str:
+    """The id of the first image that lacks a layer, if any."""
+    try:
+        client.get("listing images", "/images/json")
+    except Refused as error:
+        return _broken_of(error)
+    return ""
+
+
+def _broken_of(error: Refused) -> str:
+    """The id of the broken image that a list stumbled over; raises the error when it is about none."""
+    named = BROKEN.search(str(error))
+    if error.code != "image" or named is None:
+        raise error
+    return named[1]
 
 
 def create(client: Client, body: Mapping[str, Any]) -> str:

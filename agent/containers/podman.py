@@ -95,8 +95,9 @@ class Podman:
     def __init__(
         self, path: Path, *, service: daemon.Service | None = None, stall_s: float = STALL_S
     ) -> None:
+        self.service = service
+        """Ours, where no system service is there."""
         self._path = path
-        self._service = service
         self._stall_s = stall_s
         self._quick = concurrent.futures.ThreadPoolExecutor(QUICK_THREADS, "podman")
         self._slow = concurrent.futures.ThreadPoolExecutor(SLOW_THREADS, "podman-slow")
@@ -112,13 +113,13 @@ class Podman:
 
     async def _ask(self, work: Callable[[Client], T], *, slow: bool = False) -> T:
         """What ``work`` returns, with a client, in a thread."""
-        if self._service is not None:
-            self._service.be_ready()
+        if self.service is not None:
+            self.service.be_ready()
         pool = self._slow if slow else self._quick
         try:
             return await asyncio.get_running_loop().run_in_executor(pool, lambda: work(self._client()))
         except LinkDown as error:
-            why = self._service.explain() if self._service is not None else ""
+            why = self.service.explain() if self.service is not None else ""
             if error.code != "podman-down" or not why:
                 raise
             raise LinkDown(f"Podman's service does not start: {why}", code=error.code) from error

@@ -17,13 +17,14 @@ once it has taken effect, and may raise: so an agent dies between two steps.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from agent.containers.answers import pull_failure
 from agent.containers.engine import LABEL_APP, Check, Container, Image, Info, Login, Thing
 from agent.wire.apps import LogLine, Progress
 from agent.wire.errors import LinkDown, Refused
@@ -137,7 +138,7 @@ class FakePodman:
         self.registry: Literal["up", "down", "hangs"] = "up"
         self.stall_s = 120.0
         self.pull_error = ""
-        """What the next pull is told by the registry, in the middle."""
+        """What the next pull is told in the middle, in Podman's words (such as "unexpected EOF")."""
         self.taken: set[tuple[str, int]] = set()
         """Ports that other programs have, as ("tcp", 8080)."""
         self.on_death: Callable[[int], None] | None = None
@@ -152,6 +153,7 @@ class FakePodman:
         self._secrets: dict[str, tuple[Thing, bytes]] = {}
         self._pulling: list[_Offered] = []
         self._numbers = itertools.count(1)
+        self._killed = asyncio.Event()
 
     # --- for tests -----------------------------------------------------------------------------
 
@@ -185,6 +187,11 @@ class FakePodman:
         )
         return reference
 
+    @property
+    def pulling(self) -> list[str]:
+        """What is being pulled now."""
+        return [f"{offered.name}@{offered.digest}" for offered in self._pulling]
+
     def store(self, reference: str) -> None:
         """Have an image that was published in the store already."""
         self._store(self._offered[reference])
@@ -204,6 +211,11 @@ class FakePodman:
             for each in self.by_name.values()
             if each.phase == "running" and alias in (*each.aliases.get(network, ()), each.name)
         )
+
+    def kill_service(self) -> None:
+        """Kill Podman's service: what it was asked fails, the next call starts it again."""
+        self._killed.set()
+        self._killed = asyncio.Event()
 
     def break_container(self, name: str) -> None:
         """Leave a container half removed, as a power cut does."""
@@ -276,7 +288,7 @@ class FakePodman:
             if self.registry == "down":
                 raise LinkDown("the registry cannot be reached: connection refused", code="registry")
             if self.registry == "hangs":
-                await asyncio.sleep(self.stall_s)
+                await self._pass(self.stall_s)
                 raise LinkDown(f"nothing came from the registry for {self.stall_s:g} s", code="registry")
             offered = self._offered.get(reference)
             if offered is None:
@@ -419,7 +431,7 @@ class FakePodman:
                 return
             code = container.behaviour.stop_code
             if container.behaviour.ignores_stop:
-                await asyncio.sleep(grace_s)
+                await self._pass(grace_s)
                 code = KILLED
             self._end(container, code)
 
@@ -472,7 +484,7 @@ class FakePodman:
 
     # --- inside --------------------------------------------------------------------------------
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _call(self, changes: str = "") -> AsyncIterator[None]:
         """One call: its time, whether it is answered at all, and that it is told."""
         if self.missing:
@@ -480,7 +492,7 @@ class FakePodman:
                 "Podman is not installed", code="podman-missing", hint="run: apt-get install podman"
             )
         self._be_up()
-        await asyncio.sleep(self.call_s)
+        await self._pass(self.call_s)
         self._be_up()
         if changes:
             self.calls.append(changes)
@@ -495,18 +507,29 @@ class FakePodman:
         if self.down:
             raise LinkDown("Podman does not answer", code="podman-down")
 
+    async def _pass(self, seconds: float) -> None:
+        """Let time pass, in which the service may be killed."""
+        if seconds <= 0:
+            return await asyncio.sleep(0)
+        killed = self._killed
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await killed.wait()
+        if killed.is_set():
+            raise LinkDown("Podman closed the connection", code="podman-down")
+
     async def _load(self, offered: _Offered, told: Callable[[Progress], None]) -> None:
         unit: Literal["By", "layers"] = "By" if self.tells_bytes else "layers"
         total = offered.size_bytes if self.tells_bytes else offered.layers
         self._pulling.append(offered)
         try:
             for layer in range(offered.layers):
-                await asyncio.sleep(self.pull_s / offered.layers)
+                await self._pass(self.pull_s / offered.layers)
                 self._be_up()
                 told(Progress(total * (layer + 1) // offered.layers, total, unit))
                 if self.pull_error and layer == offered.layers // 2:
                     reason, self.pull_error = self.pull_error, ""
-                    raise Refused(f"{offered.name} cannot be had: {reason}", code="image")
+                    raise pull_failure(f"{offered.name}@{offered.digest}", reason)
                 if offered.size_bytes > self.free_bytes and offered.id not in self._stored:
                     raise Refused(f"no room for {offered.name}: no space left on device", code="no-space")
         finally:

@@ -19,6 +19,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -80,11 +81,23 @@ class Stand:
         """Remove all containers, volumes, networks and secrets; images stay."""
         self.podman("rm", "--all", "--force", "--volumes", "--time=0")
         for kind in ("volume", "network", "secret"):
-            listed = json.loads(self.podman(kind, "ls", "--format=json") or "[]")
-            names = [each.get("Name") or each.get("name") for each in listed]
-            for name in names:
+            for name in self.podman(kind, "ls", "--format={{.Name}}").split():
                 if name != "podman":
                     self.podman(kind, "rm", name)
+
+    def kill_service(self, engine: Podman) -> None:
+        """End the service as a crash does, in whatever it is doing."""
+        assert engine.service is not None
+        os.kill(engine.service.pid, signal.SIGKILL)
+
+    def lose_layer(self, reference: str) -> None:
+        """What a power cut in a pull leaves: an image whose uppermost layer is not there."""
+        [image] = json.loads(self.podman("image", "inspect", reference))
+        images = json.loads((self.storage / "overlay-images/images.json").read_text())
+        [top] = [each["layer"] for each in images if each["id"] == image["Id"]]
+        file = self.storage / "overlay-layers/layers.json"
+        layers = json.loads(file.read_text())
+        file.write_text(json.dumps([each for each in layers if each["id"] != top]))
 
     def close(self) -> None:
         """Remove everything, from the kernel, too."""
@@ -98,9 +111,9 @@ class Stand:
 
 
 def _mounts_below(*folders: Path) -> list[str]:
-    """What is still mounted there, innermost first."""
+    """What is still mounted below, innermost first."""
     points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    return [point for point in reversed(points) if any(Path(point).is_relative_to(each) for each in folders)]
+    return [point for point in reversed(points) if any(each in Path(point).parents for each in folders)]
 
 
 @contextlib.contextmanager
