@@ -27,6 +27,7 @@ from agent.base.lock import held
 from hub import config as configuration
 from hub.access.keys import Keyring, current_document, describe
 from hub.access.login import Access
+from hub.apps.desk import Desk, new_desk, open_vault
 from hub.config import Config, Directory
 from hub.fleet import link
 from hub.fleet.alerts import Alerts
@@ -83,15 +84,31 @@ class App:
             content = describe(keys, config, authority.ca_pem)
             document = await current_document(store, directory.keys, keys, content, now_ms())
             announcement = Announcement(store, document)
+            desk = new_desk(
+                store,
+                keys,
+                await open_vault(store, directory.keys),
+                now_ms,
+                announced=announcement.announced,
+                plain_http=config.registries.plain_http,
+                executor=executor,
+            )
 
-            fleet = await _fleet(directory, config, store, keys, authority, executor)
-            application = build(_parts(config, store, keys, authority, fleet, announcement, executor))
+            fleet = await _fleet(directory, config, store, keys, authority, desk, executor)
+            application = build(_parts(config, store, keys, authority, fleet, desk, announcement, executor))
             async with serve(application, config, authority.server_context()), asyncio.TaskGroup() as group:
                 turning = rotation.run(
-                    directory, store, keys, config, announcement, ca_pem=authority.ca_pem, now_ms=now_ms
+                    directory,
+                    store,
+                    keys,
+                    config,
+                    announcement,
+                    ca_pem=authority.ca_pem,
+                    now_ms=now_ms,
+                    renew_orders=desk.orders.wake,
                 )
                 group.create_task(turning, name="rotation")
-                fleet.start(group, announcement)
+                fleet.start(group, announcement, desk)
                 _calm_collector()
                 process.ready(f"page at {config.page_url}, boards at {config.board_url}")
                 log.info("hub started", extra={"hub": keys.hub, "page": config.page_url})
@@ -118,7 +135,7 @@ class _Fleet:
     throttle: Throttle
     retention: Retention
 
-    def start(self, group: asyncio.TaskGroup, announcement: Announcement) -> None:
+    def start(self, group: asyncio.TaskGroup, announcement: Announcement, desk: Desk) -> None:
         """Begin to hear."""
         kept = link.keep(
             connect,
@@ -129,6 +146,7 @@ class _Fleet:
             self.revocation,
             self.throttle,
             self.alerts,
+            orders=desk.orders.run,
         )
         group.create_task(self.broker.run(), name="broker")
         group.create_task(kept, name="link")
@@ -143,6 +161,7 @@ async def _fleet(
     store: Store,
     keys: Keyring,
     authority: Authority,
+    desk: Desk,
     executor: ThreadPoolExecutor,
 ) -> _Fleet:
     """The picture of the fleet as it was stored, and a broker that is closed to revoked boards."""
@@ -158,6 +177,7 @@ async def _fleet(
         now_ms,
         alerts=alerts,
         commands=commands,
+        apps=desk.reports,
         allowances=allowances,
         commit_every_ms=config.commit_every_ms,
     )
@@ -176,6 +196,7 @@ def _parts(
     keys: Keyring,
     authority: Authority,
     fleet: _Fleet,
+    desk: Desk,
     announcement: Announcement,
     executor: ThreadPoolExecutor,
 ) -> Parts:
@@ -189,6 +210,7 @@ def _parts(
         now_ms,
         document=document,
         put_out=revocation.enforce,
+        renew_orders=desk.orders.wake,
         executor=executor,
     )
     return Parts(
@@ -204,6 +226,7 @@ def _parts(
         alerts=fleet.alerts,
         renewal=Renewal(store, authority, keys, now_ms, document=document, executor=executor),
         revocation=revocation,
+        desk=desk,
         counters=fleet.ingest.counters,
         storage=fleet.retention.storage,
         now_ms=now_ms,

@@ -41,13 +41,13 @@ from hub.access.keys import DOCUMENT_NUMBER, Keyring, read_document
 from hub.access.sealed import Opener, Sealer
 from hub.config import Directory
 from hub.fleet.announcement import ANNOUNCED
-from hub.store import accounts, boards, events, facts, tokens
+from hub.store import accounts, boards, events, facts, orders, placements, tokens
 from hub.store.database import Store, Tx, copy_database
 
 ABOUT = "about.json"
 DATABASE = "hub.db"
 NAMES = re.compile(
-    r"about\.json|hub\.toml|hub\.db|keys/(root|order|receipt|time|command|release)\.key|keys/hub\.note"
+    r"about\.json|hub\.toml|hub\.db|keys/(root|order|receipt|time|command|release|vault)\.key|keys/hub\.note"
     r"|ca/(ca|server|crl)\.(pem|key|toml|serials)"
 )
 NEEDED = ("hub.toml", "hub.db", "keys/root.key", "ca/ca.pem", "ca/ca.key")
@@ -216,6 +216,8 @@ async def _make_good(directory: Directory, about: About, revoke: Sequence[str]) 
         join_tokens = await tokens.revoke_open(tx, now_ms)
         credentials = await accounts.end_credentials(tx, ("session", "link", "token"))
         await boards.all_offline(tx)
+        # Boards may have seen higher generations: they say so, and then theirs are made anew.
+        await orders.forget_published(tx)
         text = f"restored from a backup that was {(now_ms - about.made_ms) // 3_600_000} h old"
         await events.add_event(tx, at_ms=now_ms, kind="restored", text=text)
         known = await boards.list_names(tx)
@@ -229,6 +231,7 @@ async def _revoke(tx: Tx, wanted: Sequence[str], now_ms: int) -> tuple[str, ...]
     for id_or_name in wanted:
         row = await boards.get_board(tx, id_or_name)
         if await boards.revoke_board(tx, row.id, now_ms):
+            await placements.drop_board(tx, row.id, now_ms)
             await events.add_event(
                 tx, at_ms=now_ms, kind="revoked", text="revoked at the restore", board=row.id
             )

@@ -77,6 +77,15 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Registries:
+    """``[registries]``: where images come from."""
+
+    plain_http: Annotated[tuple[Annotated[str, Length(1, 255)], ...], Length(0, 64)] = ()
+    """Registries (host and port) that speak plain HTTP, as one on this machine may. Boards have a list of
+    their own, in their policy."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The keys of ``hub.toml``."""
 
@@ -99,6 +108,7 @@ class Config:
     """How long readings may wait for others before they are committed, and acknowledged, together."""
     limits: Limits = field(default_factory=Limits)
     retention: Retention = field(default_factory=Retention)
+    registries: Registries = field(default_factory=Registries)
     log: Log = field(default_factory=Log)
 
     @property

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from agent.base.files import make_directory, write_file
 from agent.wire.errors import ConfigError
+from hub.access import vault
 from hub.access.keys import Keyring
 from hub.access.login import Access
 from hub.access.passwords import check_password
@@ -45,6 +46,7 @@ async def found(directory: Directory, config: Config, admin: Admin) -> str:
         make_directory(folder)
     keys = Keyring.generate()
     keys.save(directory.keys)
+    vault.save(directory.keys, vault.generate())
     Authority.create(directory.ca, keys.hub, config.host, _now_ms())
     async with Store.open(directory.database) as store:
         await Access(store, _now_ms).create_admin(admin.name, admin.password)

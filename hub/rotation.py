@@ -77,8 +77,12 @@ class Rotation:
         *,
         ca_pem: str,
         now_ms: Callable[[], int],
+        renew_orders: Callable[[], None],
     ) -> NoReturn:
-        """Read the keys again at each signal, and announce them.  Whoever holds ``keys`` has the new ones."""
+        """Read the keys again at each signal, and announce them.  Whoever holds ``keys`` has the new ones.
+
+        ``renew_orders`` rings for orders that an old key has signed.
+        """
         while True:
             await self._bell.wait()
             self._bell.clear()
@@ -91,4 +95,5 @@ class Rotation:
                 continue
             keys.adopt(fresh)
             announcement.replace(document)
+            renew_orders()
             log.info("keys taken", extra={"document": document.number})

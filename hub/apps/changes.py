@@ -150,6 +150,10 @@ class Changes:
         base = await self._base(tx, newest)
         return Standing(newest, Base(base.number, await self.read(tx, base)), picture)
 
+    async def find(self, tx: Tx, app: str) -> Standing | None:
+        """Where an app stands; None when there never was one of that name."""
+        return await self.standing(tx, app) if await apps.find_app(tx, app) else None
+
     async def read(self, tx: Tx, row: RevisionRow) -> Content:
         """The content of a revision."""
         return content_of(row, await apps.read_recipe(tx, row.recipe))

@@ -44,7 +44,9 @@ class RegistryLogin:
 
 
 def keep(vault: Vault, app: str, contents: Contents) -> str:
-    """The contents as they are stored."""
+    """The contents as they are stored; empty when there are none."""
+    if contents == Contents():
+        return ""
     return vault.seal(dumps(contents), _purpose(app))
 
 

@@ -1,4 +1,4 @@
-"""What an operator can do with an app: check, deploy, roll back, scale, restart, stop, start, remove it.
+"""What an operator can do with an app: deploy, roll back, scale, restart, stop, start, remove it.
 
 Owns what each of these means, as a `Content` that is wanted next; `hub.apps.changes` makes it so.  Each is a
 revision with an author and a reason.  Called by the API and by pages.
@@ -9,155 +9,48 @@ restart must not ask for the bad version again.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from agent.wire.decode import decode
-from agent.wire.errors import LinkDown, Refused
-from agent.wire.order import App
-from hub.apps import compile as compiler
+from agent.wire.errors import Refused
 from hub.apps.changes import Base, Change, Changed, Changes, Standing
 from hub.apps.content import Content
-from hub.apps.draft import Draft, Verdict
-from hub.apps.images import choose
-from hub.apps.making import arch_of
-from hub.apps.placing import choose_boards, lacks, successors
-from hub.apps.recipe import SAMPLE, Recipe, read_env
-from hub.apps.secrets import Secrets, SecretState
+from hub.apps.placing import successors
+from hub.apps.wish import Wish, check_name, wanted, wished_boards
 from hub.store import apps, placements
-from hub.store.boards import BoardRow
 from hub.store.database import Store, Tx
 
 MOST_REPLICAS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What is to be deployed.  What is not given stays as it is: ``files``, ``env`` (all of it), ``boards``
-    (by name or id) and ``labels`` of boards; ``set`` changes single variables, None removes one."""
-
-    files: Mapping[str, str] | None = field(default=None, repr=False)
-    env: Mapping[str, str] | None = None
-    set: Mapping[str, str | None] = field(default_factory=dict)
-    boards: tuple[str, ...] | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class BoardCheck:
-    """A board, and in sentences what is in the way there."""
-
-    board: str
-    name: str
-    presence: str
-    lacks: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What a deployment would do.  ``problems`` are what it would be refused for, the boards' among them."""
-
-    app: str
-    version: str
-    verdicts: tuple[Verdict, ...]
-    services: tuple[str, ...]
-    secrets: tuple[SecretState, ...]
-    boards: tuple[BoardCheck, ...]
-    images: dict[str, dict[str, str]]
-    problems: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
 class Deploy:
     """The operator's hand on the apps of one hub."""
 
-    def __init__(self, store: Store, changes: Changes, secrets: Secrets) -> None:
+    def __init__(self, store: Store, changes: Changes) -> None:
         self._store = store
         self._changes = changes
-        self._secrets = secrets
-
-    # --- deploy --------------------------------------------------------------------------------------
-
-    async def check(self, app: str, wish: Wish) -> Checked:
-        """What `deploy` would do, without doing anything.
-
-        Raises Refused for a recipe that cannot be read ("compose", "env", "recipe").
-        """
-        decode_name(app)
-        async with self._store.read() as tx:
-            standing = await self._find(tx, app)
-            rows = await self._boards(tx, standing, wish)
-        content = _wanted(standing, wish, rows)
-        recipe = Recipe(content.files)
-        verdicts = await asyncio.to_thread(compiler.check, recipe, content.env, app=app)
-        refused = [each for each in verdicts if each.verdict == "refused"]
-        if refused:
-            problems = [f"{each.file}:{each.line}: {each.key}: {each.reason}" for each in refused]
-            return Checked(app, "", verdicts, (), (), (), {}, tuple(problems), ())
-        draft = await self._changes.making.compile(app, content)
-        return await self._checked(app, content, draft, verdicts, rows)
-
-    async def _checked(
-        self,
-        app: str,
-        content: Content,
-        draft: Draft,
-        verdicts: tuple[Verdict, ...],
-        rows: Sequence[BoardRow],
-    ) -> Checked:
-        boards = tuple(BoardCheck(row.id, row.name, row.presence, tuple(lacks(draft, row))) for row in rows)
-        problems = [sentence for board in boards for sentence in board.lacks]
-        images: dict[str, dict[str, str]] = {}
-        notes: tuple[str, ...] = ()
-        fit = [row for row, board in zip(rows, boards, strict=True) if not board.lacks]
-        try:
-            pinned = await self._changes.making.pin(draft, fit, content.pins, fresh=True)
-            images = {
-                image: {row.name: choose(digests, arch_of(row)) for row in fit}
-                for image, digests in pinned.pins.items()
-            }
-            notes = pinned.notes
-        except (Refused, LinkDown) as error:
-            problems.append(str(error))
-        async with self._store.read() as tx:
-            secrets = await self._secrets.states(tx, app, draft.secrets)
-        generates = {need.name: need.generate for need in draft.secrets}
-        problems += [
-            f"the secret {each.name} ({each.version}) has to be set: lichen secret set {app} {each.name}"
-            for each in secrets
-            if each.state == "missing" and not generates.get(each.name, True)
-        ]
-        services = tuple(service.name for service in draft.app.services)
-        return Checked(
-            app, draft.version, verdicts, services, tuple(secrets), boards, images, tuple(problems), notes
-        )
 
     async def deploy(self, app: str, wish: Wish, author: str, *, new: bool | None = None) -> Changed:
         """Deploy an app; ``new``: only if it is there not yet, or only if it is.
 
         Raises Refused ("not-found", "conflict", and for whatever is in the way), Busy.
         """
-        decode_name(app)
+        check_name(app)
         with self._changes.turn(app, author):
             async with self._store.read() as tx:
-                standing = await self._find(tx, app)
+                standing = await self._changes.find(tx, app)
                 self._check_new(app, standing, new)
-                rows = await self._boards(tx, standing, wish)
+                rows = await wished_boards(tx, standing, wish)
             if standing is not None:
                 self._changes.refuse_busy(standing)
             if not rows:
                 raise Refused(
                     f"on which board is {app} to be?", hint="name one, or labels of some: --board NAME"
                 )
-            content = _wanted(standing, wish, rows)
+            content = wanted(standing, wish, rows)
             return await self._make(
                 app, standing, content, "deploy", "deployed", author, wish.message, fresh=True, generate=True
             )
-
-    async def _find(self, tx: Tx, app: str) -> Standing | None:
-        return await self._changes.standing(tx, app) if await apps.find_app(tx, app) else None
 
     @staticmethod
     def _check_new(app: str, standing: Standing | None, new: bool | None) -> None:
@@ -174,13 +67,6 @@ class Deploy:
                 code="not-found",
                 hint="`lichen app ls` lists them; a new one needs files",
             )
-
-    async def _boards(self, tx: Tx, standing: Standing | None, wish: Wish) -> list[BoardRow]:
-        if wish.boards or wish.labels:
-            return await choose_boards(tx, wish.boards or (), wish.labels)
-        return await successors(tx, standing.base.content.boards) if standing else []
-
-    # --- the others ------------------------------------------------------------------------------------
 
     async def rollback(self, app: str, author: str, *, to: int = 0, message: str = "") -> Changed:
         """Go back to what an earlier revision was, its images included; 0: to the one before.
@@ -368,33 +254,6 @@ class Deploy:
         number = standing.newest.number if standing else 0
         change = Change(app, action, verb, author, message, content, before, number, fresh, generate, purge)
         return await self._changes.make(change)
-
-
-def _wanted(standing: Standing | None, wish: Wish, rows: Sequence[BoardRow]) -> Content:
-    """The content that somebody wishes for.  Raises Refused."""
-    base = standing.base.content if standing else None
-    files = wish.files if wish.files is not None else base.files if base else None
-    if not files:
-        raise Refused("a new app needs the files of its recipe", hint="name a folder with a compose.yml")
-    if wish.env is not None:
-        env = dict(wish.env)
-    else:
-        sample = read_env(files.get(SAMPLE, ""))
-        known = read_env(base.files.get(SAMPLE, "")) if base else {}
-        # What a new version of the recipe brings; what an operator took out stays out.
-        env = {name: value for name, value in sample.items() if name not in known}
-        env |= base.env if base else {}
-    env |= {name: value for name, value in wish.set.items() if value is not None}
-    env = {name: value for name, value in env.items() if wish.set.get(name, "") is not None}
-    boards = tuple(row.id for row in rows)
-    if base is None:
-        return Content(files, env, boards)
-    return replace(base, files=files, env=env, boards=boards, stopped=False)
-
-
-def decode_name(app: str) -> str:
-    """Return ``app`` if an app can be called so.  Raises Refused."""
-    return decode(App, {"name": app, "revision": 1}).name
 
 
 def _not_there(app: str) -> Refused:

@@ -184,5 +184,10 @@ class Orders:
                 )
                 log.info("order published", extra={"board": row.board, "generation": row.generation})
             async with self._store.write() as tx:
-                for row in rows:
-                    await orders.note_published(tx, row.board, row.generation)
+                gone = [
+                    row.board
+                    for row in rows
+                    if not await orders.note_published(tx, row.board, row.generation)
+                ]
+            for board in gone:  # it was put out just then, and its topics were emptied before
+                await session.publish(Message(topics.down(board, "order"), b"", retain=True))

@@ -30,6 +30,7 @@ class Announcement:
         self._store = store
         self._document = document
         self._bell = asyncio.Event()
+        self._told = asyncio.Event()
 
     def text(self) -> str:
         """The signed hub document."""
@@ -38,13 +39,21 @@ class Announcement:
     def replace(self, document: SignedDocument) -> None:
         """Give this one out from now on, and tell every board."""
         self._document = document
+        self._told.clear()
         self._bell.set()
+
+    async def announced(self) -> None:
+        """Wait until every board was told the document of now: what its keys sign may follow."""
+        await self._told.wait()
 
     async def run(self, session: Session) -> NoReturn:
         """Tell every board each document that it was not told yet.  Raises LinkDown."""
         while True:
             self._bell.clear()
-            await self._announce(session, self._document)
+            document = self._document
+            await self._announce(session, document)
+            if document is self._document:
+                self._told.set()
             await self._bell.wait()
 
     async def _announce(self, session: Session, document: SignedDocument) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from agent.base.broker import Message
 from agent.wire import topics
+from agent.wire.apps import Apps, LogLines
 from agent.wire.decode import decode_json
 from agent.wire.envelope import MAX_INFLATED, unpack
 from agent.wire.errors import Refused
@@ -47,6 +48,24 @@ class AboutCame:
 
 
 @dataclass(frozen=True, slots=True)
+class AppsCame:
+    """What a board says of its apps."""
+
+    board: str
+    at_ms: int
+    apps: Apps
+
+
+@dataclass(frozen=True, slots=True)
+class LinesCame:
+    """Lines of a log that somebody asked for; nothing for the store."""
+
+    board: str
+    id: str
+    lines: LogLines
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyCame:
     """What became of a command; nothing for the store."""
 
@@ -54,10 +73,11 @@ class ReplyCame:
     reply: Reply
 
 
-Arrival = ReadingsCame | PresenceCame | AboutCame
+Arrival = ReadingsCame | PresenceCame | AboutCame | AppsCame
+LEAVES = frozenset({"readings", "presence", "about", "apps", "reply", "stream"})
 
 
-def read_arrival(message: Message, at_ms: int) -> Arrival | ReplyCame | None:
+def read_arrival(message: Message, at_ms: int) -> Arrival | ReplyCame | LinesCame | None:
     """Unpack, decode and check a message that came at ``at_ms`` by the hub's clock.
 
     None when it says nothing to ingest: an emptied retained topic, or one for somebody else.
@@ -66,7 +86,7 @@ def read_arrival(message: Message, at_ms: int) -> Arrival | ReplyCame | None:
     topic = topics.parse(message.topic)
     if topic.direction != "up" or not message.payload:
         return None
-    if topic.leaf not in ("readings", "presence", "about", "reply"):
+    if topic.leaf not in LEAVES:
         return None
     payload = unpack(message.payload, message.content_type)
     if topic.leaf == "readings":
@@ -79,6 +99,10 @@ def read_arrival(message: Message, at_ms: int) -> Arrival | ReplyCame | None:
         if reply.id != topic.id:
             raise Refused(f"reply: {reply.id!r} is written on the topic of {topic.id!r}")
         return ReplyCame(topic.board, reply)
+    if topic.leaf == "stream":
+        return LinesCame(topic.board, topic.id, decode_json(LogLines, payload, max_bytes=MAX_INFLATED))
+    if topic.leaf == "apps":
+        return AppsCame(topic.board, at_ms, decode_json(Apps, payload, max_bytes=MAX_INFLATED))
     about = decode_json(About, payload, max_bytes=MAX_INFLATED)
     if about.board != topic.board:
         raise Refused(f"about: board {about.board[:64]!r} writes on the topic of {topic.board}")

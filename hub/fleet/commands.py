@@ -20,16 +20,18 @@ import asyncio
 import math
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NoReturn
 
 from agent.base.broker import Message, Session
 from agent.wire import note, topics
+from agent.wire.apps import LogLines
 from agent.wire.errors import LinkDown, Refused
 from agent.wire.messages import Command, HubTime, Live, Reply, compose
 from agent.wire.plain import plain
 from hub.access.keys import Keyring
+from hub.fleet.lines import LineStream
 from hub.store import boards
 from hub.store.boards import Standing
 from hub.store.database import Store
@@ -57,6 +59,7 @@ class Commands:
         self._now_ms = now_ms
         self._session: Session | None = None
         self._waiting: dict[tuple[str, str], asyncio.Future[Reply]] = {}
+        self._streams: dict[tuple[str, str], LineStream] = {}
         self._watched: Counter[str] = Counter()
         self._live_at_s: dict[str, float] = {}  # of each board that is watched: when to tell it next
         self._timeless: set[str] = set()  # boards that are to be told the time
@@ -72,15 +75,7 @@ class Commands:
         Raises Refused (code "offline" when the board is not there, or "too-many"), and LinkDown when
         no reply has come in time: it may have been done all the same.
         """
-        standing = (await self._online([board])).get(board)
-        if standing is None:
-            raise Refused(
-                f"board {board} is offline, so it cannot do {name!r} now",
-                code="offline",
-                hint="commands are not kept for later; try again when it is back",
-            )
-        if len(self._waiting) >= MOST_WAITING:
-            raise Refused(f"{MOST_WAITING} commands are under way already", code="too-many")
+        standing = await self._admit(board, name)
         id = secrets.token_urlsafe(16)
         waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[board, id] = waiting
@@ -96,6 +91,43 @@ class Commands:
             ) from None
         finally:
             del self._waiting[board, id]
+
+    @asynccontextmanager
+    async def follow(
+        self,
+        board: str,
+        name: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        for_s: float = 0,
+        timeout_s: float = TIMEOUT_S,
+    ) -> AsyncIterator[AsyncIterator[LogLines]]:
+        """Tell a board (by id) to do something that it answers with lines, for ``for_s`` or until it is done.
+
+        What comes when nobody listens any more is dropped.  Raises as `send` does, while lines are read
+        as well.
+        """
+        standing = await self._admit(board, name)
+        id = secrets.token_urlsafe(16)
+        stream = self._streams[board, id] = LineStream(board, name)
+        try:
+            await self._tell(board, standing.nonce, name, args or {}, id, expiry_s=math.ceil(timeout_s))
+            yield stream.read(first_s=timeout_s, whole_s=for_s + timeout_s)
+        finally:
+            del self._streams[board, id]
+
+    async def _admit(self, board: str, name: str) -> Standing:
+        """In which session a board can be told something now.  Raises Refused."""
+        standing = (await self._online([board])).get(board)
+        if standing is None:
+            raise Refused(
+                f"board {board} is offline, so it cannot do {name!r} now",
+                code="offline",
+                hint="commands are not kept for later; try again when it is back",
+            )
+        if len(self._waiting) + len(self._streams) >= MOST_WAITING:
+            raise Refused(f"{MOST_WAITING} commands are under way already", code="too-many")
+        return standing
 
     @property
     def watched(self) -> frozenset[str]:
@@ -134,6 +166,13 @@ class Commands:
         # One that nobody waits for is late, or made up; "running" is a sign of life, not an answer.
         if waiting is not None and not waiting.done() and reply.status != "running":
             waiting.set_result(reply)
+        if (stream := self._streams.get((board, reply.id))) is not None:
+            stream.end(reply)
+
+    def streamed(self, board: str, id: str, lines: LogLines) -> None:
+        """Lines have come that a command is answered with; those that nobody waits for are dropped."""
+        if (stream := self._streams.get((board, id))) is not None:
+            stream.push(lines)
 
     # --- the connection ----------------------------------------------------------------------------
 

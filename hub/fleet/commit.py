@@ -12,11 +12,12 @@ from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from agent.wire.apps import Apps
 from agent.wire.errors import Refused
 from agent.wire.messages import About, Batch, Block
 from hub.config import Limits
 from hub.fleet.acceptance import Hole, accept
-from hub.fleet.arrivals import AboutCame, Arrival, PresenceCame, ReadingsCame
+from hub.fleet.arrivals import AboutCame, AppsCame, Arrival, PresenceCame, ReadingsCame
 from hub.fleet.boots import BootNews, KnownBoots
 from hub.fleet.limits import Allowances
 from hub.store import batches, boards
@@ -79,6 +80,7 @@ class Commit:
     answers: dict[str, Answer] = field(default_factory=dict)
     presences: list[PresenceChange] = field(default_factory=list)
     abouts: dict[str, About] = field(default_factory=dict)
+    apps: dict[str, Apps] = field(default_factory=dict)
     gaps: list[GapRow] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     messages: dict[str, int] = field(default_factory=dict)
@@ -125,6 +127,8 @@ class Commit:
                     standings[arrival.board] = self._presence(arrival, standing)
                 case AboutCame():
                     self.abouts[arrival.board] = arrival.about
+                case AppsCame():
+                    self.apps[arrival.board] = arrival.apps
         except Refused as error:
             self.dropped.append(Dropped(arrival.board, error.code, str(error)))
             return
@@ -215,6 +219,7 @@ _LEAVES: dict[type[Arrival], str] = {
     ReadingsCame: "readings",
     PresenceCame: "presence",
     AboutCame: "about",
+    AppsCame: "apps",
 }
 
 

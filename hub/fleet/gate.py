@@ -2,7 +2,7 @@
 
 Owns the order of the checks, cheapest first: a board that sends too much is stopped before its
 message is looked into.  Ingest asks for each message.  What is stopped is counted, and the board
-named in a problem.  A reply to a command goes to whoever waits for it, and ends here.
+named in a problem.  Replies to commands, and lines of logs, go to whoever waits for them, and end here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ from dataclasses import replace
 from agent.base.broker import Message
 from agent.wire.errors import Refused
 from hub.fleet.alerts import Alerts
-from hub.fleet.arrivals import Arrival, PresenceCame, ReadingsCame, ReplyCame, read_arrival, sender
+from hub.fleet.arrivals import (
+    Arrival,
+    LinesCame,
+    PresenceCame,
+    ReadingsCame,
+    ReplyCame,
+    read_arrival,
+    sender,
+)
 from hub.fleet.commands import Commands
 from hub.fleet.latest import Latest
 from hub.fleet.limits import Allowances
@@ -61,6 +69,9 @@ class Gate:
             return None
         if isinstance(arrival, ReplyCame):
             self._commands.replied(arrival.board, arrival.reply)
+            return None
+        if isinstance(arrival, LinesCame):
+            self._commands.streamed(arrival.board, arrival.id, arrival.lines)
             return None
         return self._dated(arrival) if arrival is not None and message.retain else arrival
 

@@ -25,11 +25,13 @@ connection to the broker; the picture of the newest values (`Latest`) is told af
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from agent.base.broker import Message, Session
 from agent.wire import topics
+from agent.wire.apps import Apps
 from agent.wire.errors import Busy, LinkDown, Refused
 from agent.wire.messages import About, Ack, Problem
 from agent.wire.plain import dumps
@@ -62,6 +64,16 @@ MOST_UNFOLDED = 30_000
 """Batches whose roll-ups are only in memory: `recover` folds them again in some seconds."""
 
 
+class TakesApps(Protocol):
+    """Who cares for what boards say of their apps (`hub.apps.reports`)."""
+
+    async def take(self, tx: Tx, said: Mapping[str, Apps], at_ms: int) -> None:
+        """Store it, in the transaction of all the rest."""
+
+    def tell(self, boards: Collection[str]) -> None:
+        """These have spoken of apps, or came or went, and that is committed."""
+
+
 class Ingest:
     """Takes what boards say.  Belongs to one event loop; runs on one session at a time."""
 
@@ -73,6 +85,7 @@ class Ingest:
         *,
         alerts: Alerts,
         commands: Commands,
+        apps: TakesApps,
         allowances: Allowances,
         commit_every_ms: int = 100,
         fold_every_s: float = 60.0,
@@ -89,6 +102,7 @@ class Ingest:
         self._answers = Answers(repeat_every_ms)
         self._tally = Tally()
         self._alerts, self._commands, self._allowances = alerts, commands, allowances
+        self._apps = apps
         self._gate = Gate(
             latest, now_ms, alerts=alerts, commands=commands, allowances=allowances, tally=self._tally
         )
@@ -235,6 +249,8 @@ class Ingest:
                 await self._save(tx)
             await commit.apply(tx, arrivals, known)
             await settle_all(tx, "board", self._said(commit.abouts), commit.at_ms)
+            if commit.apps:
+                await self._apps.take(tx, commit.apps, commit.at_ms)
             last_id = await batches.last_id(tx)
         if fold:
             self._folded_id = self._last_id
@@ -279,6 +295,8 @@ class Ingest:
             self._latest.about(board, about, commit.believed[board])
             if about.clock == "unsynced":
                 self._commands.tell_time(board)
+        if touched := {*commit.apps, *(change.board for change in commit.presences)}:
+            self._apps.tell(touched)
         self._alerts.learn(commit)
         if not self._waiting:
             self._allowances.forget_new_sensors()

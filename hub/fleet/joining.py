@@ -32,9 +32,9 @@ from hub.access.keys import Keyring
 from hub.access.throttle import Throttle
 from hub.config import Config
 from hub.fleet.authority import Authority
-from hub.fleet.replacement import hand_over, predecessor
+from hub.fleet.replacement import hand_over, predecessor, take_apps
 from hub.fleet.revocation import refuse_revoked
-from hub.store import boards, events, tokens
+from hub.store import boards, events, orders, tokens
 from hub.store.boards import BoardRow
 from hub.store.certificates import add_certificate
 from hub.store.database import Store, Tx
@@ -70,7 +70,7 @@ class Joining:
     """Decides about join requests.
 
     ``document`` says the signed hub document of now; ``put_out`` ends what a board that was
-    revoked in the store still has open.
+    revoked in the store still has open; ``renew_orders`` rings for orders that a join has made stale.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class Joining:
         *,
         document: Callable[[], str],
         put_out: Callable[[], Awaitable[None]],
+        renew_orders: Callable[[], None],
         executor: Executor | None = None,
     ) -> None:
         self._store = store
@@ -92,6 +93,7 @@ class Joining:
         self._now_ms = now_ms
         self._document = document
         self._put_out = put_out
+        self._renew_orders = renew_orders
         self._executor = executor
         # No token is ever guessed; this keeps a stranger's attempts from costing anything.
         self._throttle = Throttle(now_ms, free=10, base_ms=1000, high_ms=60_000)
@@ -125,6 +127,7 @@ class Joining:
             name = await _enter(tx, token, applicant, admission, now_ms)
             await add_certificate(tx, applicant.board, issued.serial, now_ms, issued.not_after_ms)
         log.info("board joined", extra={"board": applicant.board, "board_name": name, "token": token.id})
+        self._renew_orders()
         if token.replaces is not None:
             await self._put_out()
         return JoinAnswer(applicant.board, issued.pem, self._document(), name)
@@ -221,8 +224,11 @@ async def _enter(tx: Tx, token: Token, applicant: _Applicant, admission: _Admiss
             seal_key=applicant.seal_key,
             joined_ms=now_ms,
         )
+        if old is not None:
+            await take_apps(tx, old, board.id, now_ms)
     elif board.seal_key != applicant.seal_key:
         await boards.rekey_board(tx, board.id, applicant.seal_key)
+        await orders.mark_stale_if_any(tx, board.id)  # what is sealed in it is for the old key
     if not admission.again:
         await tokens.use_token(tx, token.id, board.id, now_ms)
         text = f"joined {'again ' if admission.known else ''}with token {token.id}"

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import NoReturn
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
 
-from agent.base.broker import Address, Connect, backoff_s
+from agent.base.broker import Address, Connect, Session, backoff_s
 from agent.wire.errors import LinkDown
 from hub.fleet.alerts import Alerts
 from hub.fleet.announcement import Announcement
@@ -37,8 +38,13 @@ async def keep(
     revocation: Revocation,
     throttle: Throttle,
     alerts: Alerts,
+    *,
+    orders: Callable[[Session], Coroutine[Any, Any, NoReturn]],
 ) -> NoReturn:
-    """Stay connected, ingest what boards say, and tell them what the hub has to say."""
+    """Stay connected, ingest what boards say, and tell them what the hub has to say.
+
+    ``orders`` publishes orders on a session until its link ends (`hub.apps.orders`).
+    """
     address = Address(client_id=CLIENT, unix=broker.settings.socket, username=HUB_USER)
     attempt = 0
     while True:
@@ -52,6 +58,7 @@ async def keep(
                 group.create_task(ingest.run(session), name="ingest")
                 group.create_task(commands.run(session), name="commands")
                 group.create_task(announcement.run(session), name="announce")
+                group.create_task(orders(session), name="orders")
                 group.create_task(revocation.run(session, connect, address), name="revocation")
                 group.create_task(throttle.run(connect, address), name="throttle")
         except* LinkDown as errors:

@@ -2,13 +2,13 @@
 
 Owns what a join token with ``replaces`` does when it is used; `hub.fleet.joining` calls it inside
 the transaction of the join, and lets `hub.fleet.revocation` end the old board's session after it.
-Name and labels move.  What the old board has measured stays with it: it was another machine.
+Name, labels and apps move.  What the old board has measured stays with it: it was another machine.
 """
 
 from __future__ import annotations
 
 from agent.wire.errors import Refused
-from hub.store import boards, events
+from hub.store import boards, events, placements
 from hub.store.boards import BoardRow
 from hub.store.database import Tx
 from hub.store.tokens import Token
@@ -42,3 +42,11 @@ async def hand_over(tx: Tx, old: BoardRow, new: str, now_ms: int) -> None:
     name = await boards.retire_board(tx, old, new, now_ms)
     text = f"replaced by {new}; {old.name} is called {name} from now on"
     await events.add_event(tx, at_ms=now_ms, kind="replaced", text=text, board=old.id, actor="hub")
+
+
+async def take_apps(tx: Tx, old: BoardRow, new: str, now_ms: int) -> None:
+    """Give the apps of ``old`` to the board ``new``, which is stored by now."""
+    moved = await placements.move_board(tx, old.id, new, now_ms)
+    if moved:
+        text = f"takes over {', '.join(moved)} from {old.id}"
+        await events.add_event(tx, at_ms=now_ms, kind="apps-moved", text=text, board=new, actor="hub")

@@ -27,7 +27,7 @@ from agent.wire import topics
 from agent.wire.errors import Refused
 from hub.fleet.authority import Authority
 from hub.fleet.latest import Latest
-from hub.store import boards, certificates, events
+from hub.store import boards, certificates, events, placements
 from hub.store.boards import BoardRow
 from hub.store.database import Store
 
@@ -70,6 +70,7 @@ class Revocation:
             if await boards.revoke_board(tx, row.id, now_ms):
                 text = f"revoked {row.name}"
                 await events.add_event(tx, at_ms=now_ms, kind="revoked", text=text, board=row.id, actor=actor)
+                await placements.drop_board(tx, row.id, now_ms)
                 log.info("board revoked", extra={"board": row.id, "board_name": row.name, "by": actor})
             row = await boards.get_board(tx, row.id)
         await self.enforce()

@@ -12,7 +12,7 @@ from sqlalchemy import delete, select
 
 from agent.wire.errors import Refused
 from hub.store.database import Tx, upsert
-from hub.store.schema import app_secrets, registries
+from hub.store.schema import app_secrets, placements, registries
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,8 @@ async def delete_registry(tx: Tx, name: str) -> None:
 
 async def anything_sealed(tx: Tx) -> bool:
     """Whether something is kept that only the vault's key opens."""
-    for column in (app_secrets.c.id, registries.c.name):
-        if (await tx.execute(select(column).limit(1))).first() is not None:
+    placed = select(placements.c.app).where(placements.c.secrets != "")
+    for asked in (select(app_secrets.c.id), select(registries.c.name), placed):
+        if (await tx.execute(asked.limit(1))).first() is not None:
             return True
     return False

@@ -81,9 +81,10 @@ async def unpublished(tx: Tx, *, limit: int = 100) -> list[OrderRow]:
     return [_order(row) for row in await tx.execute(asked.order_by(orders.c.board).limit(limit))]
 
 
-async def note_published(tx: Tx, board: str, generation: int) -> None:
-    """The broker has this one."""
-    await tx.execute(update(orders).where(orders.c.board == board).values(published=generation))
+async def note_published(tx: Tx, board: str, generation: int) -> bool:
+    """The broker has this one; False when the board has no order any more."""
+    asked = update(orders).where(orders.c.board == board).values(published=generation)
+    return (await tx.execute(asked)).rowcount == 1
 
 
 async def forget_published(tx: Tx, boards: Collection[str] | None = None) -> None:

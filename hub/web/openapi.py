@@ -44,6 +44,9 @@ ERRORS = {
 IN_PATH = {
     "board": ("The board's id, or its name", "pump-07"),
     "token": ("The id of the token, as the list has it", "3"),
+    "app": ("The name of the app", "blog"),
+    "secret": ("What the recipe calls the secret", "db_password"),
+    "registry": ("Host and port of the registry", "registry.example.org:5000"),
 }
 """The parameters in paths: what they are, and one of them."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from hub.access.login import Access
+from hub.apps.desk import Desk
 from hub.fleet.alerts import Alerts
 from hub.fleet.commands import Commands
 from hub.fleet.joining import Joining
@@ -27,8 +28,9 @@ class Parts:
     """The hub as its pages and its API see it.
 
     ``name`` and ``id`` are the hub's own; ``version`` is that of the program; ``ca_pem`` the
-    certificate authority that boards are told to trust; ``counters`` what ingest has counted;
-    ``storage`` how much room readings take; ``now_ms`` the hub's clock in milliseconds since the Unix epoch.
+    certificate authority that boards are told to trust; ``desk`` is where apps are cared for;
+    ``counters`` what ingest has counted; ``storage`` how much room readings take; ``now_ms``
+    the hub's clock in milliseconds since the Unix epoch.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Parts:
     alerts: Alerts
     renewal: Renewal
     revocation: Revocation
+    desk: Desk
     counters: Callable[[], Counters]
     storage: Callable[[], Storage]
     now_ms: Callable[[], int]

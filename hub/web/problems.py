@@ -32,6 +32,15 @@ BY_CODE = {
     "too-slow": 408,
     "misdirected": 421,
     "disk-full": 507,
+    "compose": 422,
+    "recipe": 422,
+    "env": 422,
+    "template": 422,
+    "image": 422,
+    "architecture": 422,
+    "placement": 422,
+    "secret": 422,
+    "scale": 422,
 }
 """What a refusal becomes, by its code; 400 for any other."""
 

@@ -48,6 +48,7 @@ class Hub:
             lambda: self.at_ms,
             document=lambda: "the hub document",
             put_out=self._put_out,
+            renew_orders=lambda: None,
             executor=executor,
         )
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from hub.access.keys import Keyring
+from hub.access.vault import Vault
+from hub.apps.desk import Desk, new_desk
 from hub.config import Limits
 from hub.fleet.alerts import Alerts
 from hub.fleet.commands import Commands
@@ -25,6 +27,15 @@ def new_alerts(store: Store, latest: Latest, now_ms: Callable[[], int]) -> Alert
     return Alerts(store, latest, now_ms, disk=lambda: ROOM)
 
 
+async def nobody_waits() -> None:
+    """Nobody has to be told of keys first."""
+
+
+def new_desk_of(store: Store, now_ms: Callable[[], int], keys: Keyring = KEYS) -> Desk:
+    """The apps of a hub without a registry of its own."""
+    return new_desk(store, keys, Vault(bytes(32)), now_ms, announced=nobody_waits)
+
+
 def new_ingest(
     store: Store,
     latest: Latest,
@@ -32,6 +43,7 @@ def new_ingest(
     *,
     alerts: Alerts | None = None,
     commands: Commands | None = None,
+    desk: Desk | None = None,
     limits: Limits | None = None,
     **options: Any,
 ) -> Ingest:
@@ -42,6 +54,7 @@ def new_ingest(
         now_ms,
         alerts=alerts or new_alerts(store, latest, now_ms),
         commands=commands or Commands(store, KEYS, now_ms),
+        apps=(desk or new_desk_of(store, now_ms)).reports,
         allowances=Allowances(limits or Limits(), time.monotonic),
         **options,
     )

@@ -46,7 +46,7 @@ from hub.store import batches, boards, events, problems, rollups
 from hub.store.database import Store
 from hub.web.parts import Parts
 from hub.web.server import build
-from support.ingest import new_alerts, new_ingest
+from support.ingest import new_alerts, new_desk_of, new_ingest
 
 ADMIN, PASSWORD = "admin", "correct horse battery"
 STREAM = "s" * 16
@@ -108,6 +108,7 @@ class WebHub:
         keys = Keyring.generate()
         authority = Authority.create(directory, keys.hub, "127.0.0.1", time.time_ns() // 1_000_000)
         config = Config(name="north")
+        desk = new_desk_of(store, now_ms, keys)
         revocation = Revocation(store, authority, latest, now_ms, deny=lambda boards: None, executor=executor)
         joining = Joining(
             store,
@@ -117,6 +118,7 @@ class WebHub:
             now_ms,
             document=lambda: "the hub document",
             put_out=revocation.enforce,
+            renew_orders=desk.orders.wake,
             executor=executor,
         )
         renewal = Renewal(
@@ -137,7 +139,8 @@ class WebHub:
             alerts=alerts,
             renewal=renewal,
             revocation=revocation,
-            counters=new_ingest(store, latest, now_ms, alerts=alerts).counters,
+            desk=desk,
+            counters=new_ingest(store, latest, now_ms, alerts=alerts, desk=desk).counters,
             storage=lambda: hub.stored if hub else Storage(),
             now_ms=now_ms,
         )

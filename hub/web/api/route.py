@@ -54,16 +54,18 @@ class Route:
 
     ``media`` names further content types beside (or, when the function returns a response
     itself, instead of) JSON; ``table`` makes the answer CSV for who asks for that; ``public`` needs
-    no login.  A GET that answers with JSON or a table has an ETag (RFC 9110, section 8.8.3).
+    no login; ``max_body``: most bytes of a body.  A GET that answers with JSON or a table has an ETag
+    (RFC 9110, section 8.8.3).
     """
 
-    method: Literal["GET", "POST", "PATCH", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     function: Callable[..., Awaitable[Any]]
     status: int = 200
     public: bool = False
     media: tuple[str, ...] = ()
     table: Callable[[Any], Table] | None = None
+    max_body: int = MAX_JSON
     hints: Mapping[str, Any] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -125,7 +127,7 @@ class Route:
         if self.query is not None:
             given["query"] = read_query(self.query, call.request)
         if self.body is not None:
-            given["body"] = await read_body(self.body, call.request)
+            given["body"] = await read_body(self.body, call.request, max_bytes=self.max_body)
         answer = await self.function(call, **given)
         if isinstance(answer, web.StreamResponse):
             return answer
@@ -169,12 +171,14 @@ def tagged(response: web.Response, request: web.Request) -> web.Response:
     return response
 
 
-async def read_body(cls: type[Any], request: web.Request) -> Any:
+async def read_body(cls: type[Any], request: web.Request, *, max_bytes: int = MAX_JSON) -> Any:
     """The JSON body as ``cls``.  Raises Refused with the path of what is wrong."""
+    if max_bytes > MAX_JSON:  # the limit of the whole application holds for all others
+        request = request.clone(client_max_size=max_bytes)
     body = await request.read()
     if not body:
         raise Refused("this needs a JSON body", hint=f"fields: {', '.join(f.name for f in fields(cls))}")
-    return _strictly(cls, loads(body, max_bytes=MAX_JSON), "")
+    return _strictly(cls, loads(body, max_bytes=max_bytes), "")
 
 
 def read_query(cls: type[Any], request: web.Request) -> Any:

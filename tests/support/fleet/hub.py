@@ -12,6 +12,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from hub.access.keys import SignedDocument
+from hub.access.vault import Vault
+from hub.apps.desk import new_desk
 from hub.config import Limits
 from hub.fleet import link
 from hub.fleet.alerts import Alerts
@@ -115,12 +117,17 @@ class Hub:
             await alerts.load()
             commands = self._commands = Commands(store, self._home.keys, true_ms)
             allowances = Allowances(Limits(), loop.time)
+            announcement = Announcement(store, SignedDocument(1, self._home.document()))
+            desk = new_desk(
+                store, self._home.keys, Vault(bytes(32)), true_ms, announced=announcement.announced
+            )
             ingest = Ingest(
                 store,
                 latest,
                 true_ms,
                 alerts=alerts,
                 commands=commands,
+                apps=desk.reports,
                 allowances=allowances,
                 # Less often than in the field, and so with more in between: each costs what ten readings do.
                 commit_every_ms=3000,
@@ -129,7 +136,6 @@ class Hub:
             await ingest.recover()
             revocation = Revocation(store, self._home.authority, latest, true_ms, deny=_nobody)
             throttle = Throttle(allowances, alerts, deny=_nobody)
-            announcement = Announcement(store, SignedDocument(1, self._home.document()))
             async with asyncio.TaskGroup() as group:
                 group.create_task(
                     link.keep(
@@ -141,6 +147,7 @@ class Hub:
                         revocation,
                         throttle,
                         alerts,
+                        orders=desk.orders.run,
                     ),
                     name="hub: link",
                 )
