@@ -117,7 +117,7 @@ class Haproxy:
 
     async def find(self) -> Crew | None:
         """Who is running; None when nobody is.  One that does not answer is killed first."""
-        crew = await self._await_crew(ANSWER_S, lambda crew: True)
+        crew = await self._await_crew(ANSWER_S)
         if crew is not None:
             self._watch(crew.master)
         elif (pid := self._recorded()) is not None:
@@ -126,20 +126,25 @@ class Haproxy:
         return crew
 
     async def _await_crew(
-        self, within_s: float, seen: Callable[[Crew], bool], *, starting: bool = False
+        self,
+        within_s: float,
+        is_right: Callable[[Crew], bool] = lambda crew: True,
+        *,
+        is_starting: bool = False,
     ) -> Crew | None:
-        """The processes, as soon as they are such; None when none run, or it takes too long.
+        """The processes, as soon as they are right; None when none run, or it takes too long.
 
-        The master replaces itself at a reload, and does not answer for a moment.
+        The master replaces itself at a reload, and does not answer for a moment; one that starts may
+        not have written its pid file yet.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 while True:
                     with contextlib.suppress(LinkDown):
                         crew = _crew(await self._tell("show proc"))
-                        if crew is not None and seen(crew):
+                        if crew is not None and is_right(crew):
                             return crew
-                    if self._recorded() is None and not starting:
+                    if self._recorded() is None and not is_starting:
                         return None
                     await asyncio.sleep(LOOK_S)
         return None
@@ -162,8 +167,8 @@ class Haproxy:
                 hint="sudo apt-get install --no-install-recommends haproxy",
             )
         make_directory(self._folder)
-        # -D: it leaves once it listens, and an error is on its standard error until then.  The
-        # socket is named by itself, for a path is cut at its first comma.
+        # -D: it returns once it listens, and what hinders it is on its standard error until then.
+        # The socket goes by its name alone: a path would be cut at its first comma.
         process = await asyncio.create_subprocess_exec(
             program, "-W", "-D", "-f", str(self._configuration), "-p", str(self._pid_file),
             "-S", f"unix@{self._socket.name},mode,600,level,admin",
@@ -176,8 +181,8 @@ class Haproxy:
         except TimeoutError as error:
             process.kill()
             raise Refused(f"haproxy does not come up within {START_S:g} s", code="proxy") from error
-        started = process.returncode == 0
-        crew = await self._await_crew(START_S, lambda crew: True, starting=True) if started else None
+        listens = process.returncode == 0
+        crew = await self._await_crew(START_S, is_starting=True) if listens else None
         if crew is None:
             raise Refused(f"haproxy does not start: {_complaint(said)}", code="proxy")
         self._watch(crew.master)
@@ -320,7 +325,6 @@ def _crew(text: str) -> Crew | None:
 
 def _complaint(said: bytes) -> str:
     """What it called an error, without who says it."""
-    lines = [
-        line.partition(" : ")[2] for line in said.decode(errors="replace").splitlines() if "ALERT" in line
-    ]
-    return "; ".join(lines)[:512] or "it does not say why"
+    lines = said.decode(errors="replace").splitlines()
+    errors = [line.partition(" : ")[2] for line in lines if "ALERT" in line]
+    return "; ".join(errors)[:512] or "it does not say why"

@@ -82,9 +82,8 @@ class Logs:
     async def _read(self, logs: list[Log], tail: int | None) -> list[LogLine]:
         """The next lines of all of them, the last ``tail`` if that is given; who is gone leaves ``logs``."""
         parts = []
+        asked = None if tail is None else max(1, tail)  # from the last line the next look goes on
         for log in tuple(logs):
-            # At least one is asked for: the next look goes on from there.
-            asked = None if tail is None else max(1, tail)
             try:
                 lines = await self._engine.logs(log.container.id, tail=asked, since_ms=log.at_ms)
             except Refused as error:
