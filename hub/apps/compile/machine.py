@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Literal
 
-from agent.wire.order import Device, Ulimit
+from agent.wire.order import Device, Service, Ulimit
 from hub.apps import units
 from hub.apps.tree import Node
 
@@ -24,6 +25,33 @@ LOG_DRIVERS: dict[str, LogDriver] = {
 
 _PERMISSIONS = re.compile(r"[rwm]{1,3}")
 _CAPABILITY = re.compile(r"[A-Z_]{2,40}")
+
+
+def equipped(made: Service, node: Node) -> Service:
+    """A service with all that this module knows of it."""
+    score = node["oom_score_adj"]
+    return replace(
+        made,
+        devices=devices(node),
+        group_add=node["group_add"].texts(),
+        cap_add=capabilities(node["cap_add"]),
+        cap_drop=capabilities(node["cap_drop"]),
+        security_opt=node["security_opt"].texts(),
+        sysctls=sysctls(node),
+        ulimits=ulimits(node),
+        extra_hosts=extra_hosts(node),
+        dns=node["dns"].texts(),
+        dns_search=node["dns_search"].texts(),
+        dns_options=node["dns_opt"].texts(),
+        init=node["init"].flag(),
+        read_only=node["read_only"].flag(),
+        tty=node["tty"].flag(),
+        open_stdin=node["stdin_open"].flag(),
+        privileged=node["privileged"].flag(),
+        oom_score_adj=score.whole(-1000, 1000) if score.is_given else None,
+        log_max_bytes=log_max_bytes(node),
+        log_driver=log_driver(node),
+    )
 
 
 def devices(service: Node) -> tuple[Device, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.wire.order import Attachment, Dependency, Given, Service
+from agent.wire.order import Attachment, Dependency, Given, Port, Service
 from hub.apps.compile import deploy, machine, process
 from hub.apps.compile.given import given
 from hub.apps.compile.health import health, is_disabled
@@ -12,6 +12,7 @@ from hub.apps.compile.networks import network_mode, pid_mode
 from hub.apps.compile.ports import ports
 from hub.apps.compile.scope import Scope
 from hub.apps.compile.wishes import wants_direct_ports
+from hub.apps.tree import Node
 
 
 def service(
@@ -25,21 +26,11 @@ def service(
 ) -> Service:
     """The manifest of one service."""
     node = scope.services[name]
-    mode = network_mode(node, scope)
-    published = ports(node)
-    if published and mode:
-        if mode != "host":
-            raise node["ports"].refused(f"with network_mode {mode!r} there are no ports to publish")
-        scope.warn(node["ports"], "changes nothing: with network_mode host every port is one of the board")
-        published = ()
-    replicas = deploy.replicas(node)
-    if replicas > 1 and published and wants_direct_ports(node, scope):
-        raise node["ports"].refused(f"{replicas} replicas cannot have the same port directly")
-    return Service(
+    made = Service(
         name,
         image(node),
         written=node["image"].text(),
-        replicas=replicas,
+        replicas=deploy.replicas(node),
         pull=pull_policy(node),
         entrypoint=process.words(node["entrypoint"]),
         command=process.words(node["command"]),
@@ -50,9 +41,9 @@ def service(
         working_dir=node["working_dir"].text(),
         hostname=node["hostname"].text(),
         networks=networks,
-        network_mode=mode,
+        network_mode=network_mode(node, scope),
         pid=pid_mode(node, scope),
-        ports=published,
+        ports=_published(node, scope),
         mounts=mounts(node, name, scope),
         secrets=given(node, "secrets", scope),
         configs=configs,
@@ -64,23 +55,21 @@ def service(
         limits=deploy.limits(node),
         stop_signal=process.stop_signal(node),
         stop_grace_ms=node["stop_grace_period"].duration_ms(default=10_000),
-        devices=machine.devices(node),
-        group_add=node["group_add"].texts(),
-        cap_add=machine.capabilities(node["cap_add"]),
-        cap_drop=machine.capabilities(node["cap_drop"]),
-        security_opt=node["security_opt"].texts(),
-        sysctls=machine.sysctls(node),
-        ulimits=machine.ulimits(node),
-        extra_hosts=machine.extra_hosts(node),
-        dns=node["dns"].texts(),
-        dns_search=node["dns_search"].texts(),
-        dns_options=node["dns_opt"].texts(),
-        init=node["init"].flag(),
-        read_only=node["read_only"].flag(),
-        tty=node["tty"].flag(),
-        open_stdin=node["stdin_open"].flag(),
-        privileged=node["privileged"].flag(),
-        oom_score_adj=node["oom_score_adj"].whole(-1000, 1000) if node["oom_score_adj"].is_given else None,
-        log_max_bytes=machine.log_max_bytes(node),
-        log_driver=machine.log_driver(node),
     )
+    return machine.equipped(made, node)
+
+
+def _published(node: Node, scope: Scope) -> tuple[Port, ...]:
+    """The ports that the board publishes for a service, as far as its network has any."""
+    published, mode = ports(node), network_mode(node, scope)
+    if not published:
+        return ()
+    if mode == "host":
+        scope.warn(node["ports"], "changes nothing: with network_mode host every port is one of the board")
+        return ()
+    if mode:
+        raise node["ports"].refused(f"with network_mode {mode!r} there are no ports to publish")
+    replicas = deploy.replicas(node)
+    if replicas > 1 and wants_direct_ports(node, scope):
+        raise node["ports"].refused(f"{replicas} replicas cannot have the same port directly")
+    return published
