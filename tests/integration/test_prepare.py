@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SYSTEM = ("cat", "chmod", "dirname", "env", "mkdir", "sha256sum", "sh", "touch")
 SOURCES = (".ci/prepare", "pyproject.toml", "hub/web/package-lock.json", "hub/web/hatch_build.py")
 
+APPS = ("podman", "netavark", "aardvark-dns", "iptables", "nft", "runc", "catatonit", "haproxy", "skopeo")
+IMAGES = ("docker-registry", "busybox")
+
 
 class Machine:
     """A project folder and the commands that exist there."""
@@ -28,7 +31,7 @@ class Machine:
             shutil.copy(ROOT / source, self.project / source)
         for name in SYSTEM:
             (self.bin / name).symlink_to(shutil.which(name) or name)
-        for name in ("mosquitto", "openssl"):
+        for name in ("mosquitto", "openssl", *APPS, *IMAGES):
             self.add(name)
         self.add("id", "echo 0")
         self.add_script(self.project / ".venv/bin/python", self._noted("python"))
@@ -44,10 +47,14 @@ class Machine:
     def add(self, name: str, body: str = "") -> None:
         self.add_script(self.bin / name, body)
 
+    def remove(self, *names: str) -> None:
+        for name in names:
+            (self.bin / name).unlink()
+
     def add_apt(self) -> None:
-        """An apt-get that "installs" chromium."""
-        browser = self.bin / "chromium"
-        self.add("apt-get", f"{self._noted('apt-get')}; touch {browser}; chmod +x {browser}")
+        """An apt-get that "installs" a command for each package."""
+        install = f"shift 3; for name; do touch {self.bin}/$name; chmod +x {self.bin}/$name; done"
+        self.add("apt-get", f'{self._noted("apt-get")}; [ "$2" != install ] || {{ {install}; }}')
 
     def prepare(self, purpose: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -88,6 +95,26 @@ def test_running_needs_no_browser_and_less_python(machine: Machine) -> None:
     calls = machine.take_calls()
     assert not any(call.startswith("apt-get") for call in calls)
     assert any(call.endswith("--editable .[hub]") for call in calls)
+
+
+def test_running_needs_what_runs_apps(machine: Machine) -> None:
+    machine.add_apt()
+    machine.remove("podman", "skopeo", "docker-registry", "busybox")
+    done = machine.prepare("run")
+    assert "installing Debian packages with apt-get: podman skopeo\n" in done.stdout
+    assert machine.take_calls()[1] == "apt-get -qq install --no-install-recommends podman skopeo"
+
+
+def test_an_image_needs_a_registry_and_no_browser(machine: Machine) -> None:
+    machine.add_apt()
+    machine.add("service", machine._noted("service"))
+    machine.remove("docker-registry", "busybox")
+    done = machine.prepare("image")
+    assert "installing Debian packages with apt-get: docker-registry busybox-static\n" in done.stdout
+    calls = machine.take_calls()
+    assert calls[1] == "apt-get -qq install --no-install-recommends docker-registry busybox-static"
+    assert calls[2] == "service docker-registry stop", "Debian starts what it installs"
+    assert not any(call.startswith("python") for call in calls), "it is no Python"
 
 
 def test_a_changed_lock_is_installed_again(machine: Machine) -> None:
