@@ -262,7 +262,7 @@ class Changes:
         filled = await self._secrets.fill(
             tx, change.app, made.draft.secrets, change.author, generate=change.generate
         )
-        contents = self.making.contents(made.draft, change.content.env, filled.secrets)
+        contents = self.making.contents(made.draft, filled.secrets)
         kept = keep(self._vault, change.app, contents)
         rows = [
             Placement(

@@ -100,31 +100,27 @@ class Making:
         return found
 
     def manifest(self, draft: Draft, pins: Pins, board: BoardRow, revision: int) -> App:
-        """The manifest for a board, but for what is confidential."""
+        """The manifest for a board, but for what is confidential.  Raises Refused (code "template")."""
         arch = arch_of(board)
         services = tuple(
             replace(service, image=images.pinned(service.image, images.choose(pins[service.image], arch)))
             for service in draft.app.services
         )
-        plain = tuple(
-            Config(config.name, hashlib.sha256(config.content.encode()).hexdigest()[:32], config.content)
-            for config in draft.configs
-            if not config.is_template
-        )
+        plain = tuple(_config(draft, config) for config in draft.configs if not config.secrets)
         return replace(
             draft.app, revision=revision, version=draft.version[:256], services=services, configs=plain
         )
 
-    def contents(self, draft: Draft, env: Mapping[str, str], secrets: Sequence[Confidence]) -> Contents:
-        """What is confidential in it.  A template may tell a secret, so all that come of one are.
+    def contents(self, draft: Draft, secrets: Sequence[Confidence]) -> Contents:
+        """What is confidential in it: the secrets, and configs that tell one.
 
         Raises Refused (code "template").
         """
         values = {secret.name: secret.text for secret in secrets}
         configs = []
         for config in draft.configs:
-            if config.is_template:
-                text = render(config, _environment(draft, config, env), values)
+            if config.secrets:
+                text = render(config, _environment(draft, config), values)
                 configs.append(Confidence(config.name, self._vault.fingerprint(text.encode()), text))
         return Contents(tuple(secrets), tuple(configs))
 
@@ -162,9 +158,15 @@ def _needed(digests: Mapping[str, str], boards: Sequence[BoardRow]) -> dict[str,
     return {platform: digest for platform, digest in digests.items() if digest in used}
 
 
-def _environment(draft: Draft, config: ConfigDraft, env: Mapping[str, str]) -> dict[str, str]:
-    """What a template sees: the app's env, and above it that of the services which get the file."""
-    found = dict(env)
+def _config(draft: Draft, config: ConfigDraft) -> Config:
+    """A config without a secret in it."""
+    text = render(config, _environment(draft, config), {}) if config.is_template else config.content
+    return Config(config.name, hashlib.sha256(text.encode()).hexdigest()[:32], text)
+
+
+def _environment(draft: Draft, config: ConfigDraft) -> dict[str, str]:
+    """What a template sees: the environment of the containers that get the file."""
+    found: dict[str, str] = {}
     for service in draft.app.services:
         if any(given.source == config.name for given in service.configs):
             found |= service.environment

@@ -399,7 +399,7 @@ async def test_garbage_is_counted_named_once_and_harms_nobody(
 async def test_an_emptied_topic_and_those_of_others_say_nothing(hub: Hub) -> None:
     line = Line()
     line.arrive(
-        Message(topics.up(BOARD, "presence"), b"", retain=True), Message(topics.up(BOARD, "apps"), b"{}")
+        Message(topics.up(BOARD, "presence"), b"", retain=True), Message(topics.up(BOARD, "usage"), b"{}")
     )
     line.cut()
     await hub._run(line)
