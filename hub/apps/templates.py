@@ -16,7 +16,7 @@ Go, ``{{- `` and `` -}}`` swallow the white space before and after, and empty te
 ... {{- if eq (env "TLS") "1" "yes" }}
 ... key = {{ secret "key" }}
 ... {{- end }}'''
->>> uses(text)
+>>> uses(text, {"TLS": "yes"})
 Uses(variables=('PORT', 'TLS'), secrets=('key',))
 >>> render(ConfigDraft("web", text, True), {"PORT": "80", "TLS": "1"}, {"key": "k"})
 'port = 80\\nkey = k'
@@ -25,7 +25,7 @@ Uses(variables=('PORT', 'TLS'), secrets=('key',))
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.wire.errors import Refused
@@ -49,12 +49,15 @@ class Uses:
     secrets: tuple[str, ...]
 
 
-def uses(text: str, file: str = "template") -> Uses:
-    """What a template refers to, whichever way its conditions go.  Raises Refused (code "template")."""
-    found: dict[str, dict[str, None]] = {"env": {}, "secret": {}}
-    for function, name in _calls(_parsed(text, file)):
-        found[function][name] = None
-    return Uses(tuple(found["env"]), tuple(found["secret"]))
+def uses(text: str, env: Mapping[str, str], file: str = "template") -> Uses:
+    """What a template refers to.  Raises Refused (code "template").
+
+    All its variables, but only the secrets that it shows with this ``env``: the others may not even exist.
+    """
+    pieces = _parsed(text, file)
+    variables = [call for call in _calls(pieces, None) if call.function == "env"]
+    secrets = [call for call in _calls(pieces, env) if call.function == "secret"]
+    return Uses(_names(variables), _names(secrets))
 
 
 def render(config: ConfigDraft, env: Mapping[str, str], secrets: Mapping[str, str]) -> str:
@@ -294,15 +297,24 @@ def _refused(file: str, line: int, reason: str) -> Refused:
 # --- what comes of it ------------------------------------------------------------------------------
 
 
-def _calls(pieces: Sequence[_Piece | str]) -> Iterator[tuple[str, str]]:
-    """Every call of env and secret."""
+def _calls(pieces: Sequence[_Piece | str], env: Mapping[str, str] | None) -> Iterator[_Call]:
+    """Every call of env and secret, in both branches of a condition unless ``env`` decides it."""
     for piece in pieces:
         if isinstance(piece, _If):
-            yield from _calls([piece.condition, *piece.then, *piece.otherwise])
+            condition = list(_calls([piece.condition], None))
+            yield from condition
+            if env is None or any(call.function == "secret" for call in condition):
+                yield from _calls([*piece.then, *piece.otherwise], env)
+            else:
+                yield from _calls(piece.then if _holds(piece, env, {}, "") else piece.otherwise, env)
         elif isinstance(piece, _Call) and piece.function in ("env", "secret"):
-            yield piece.function, str(piece.arguments[0])
+            yield piece
         elif isinstance(piece, _Call):
-            yield from _calls(piece.arguments)
+            yield from _calls(piece.arguments, env)
+
+
+def _names(calls: Iterable[_Call]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(str(call.arguments[0]) for call in calls))
 
 
 def _rendered(
@@ -314,8 +326,14 @@ def _rendered(
         elif isinstance(piece, _Call):
             yield _value(piece, env, secrets, where)
         else:
-            holds = _value(piece.condition, env, secrets, where) not in ("", "false")
-            yield from _rendered(piece.then if holds else piece.otherwise, env, secrets, where)
+            chosen = piece.then if _holds(piece, env, secrets, where) else piece.otherwise
+            yield from _rendered(chosen, env, secrets, where)
+
+
+def _holds(choice: _If, env: Mapping[str, str], secrets: Mapping[str, str], where: str) -> bool:
+    value = _value(choice.condition, env, secrets, where)
+    # As in Go: text is true unless it is empty, whatever it says.
+    return value == "true" if choice.condition.function == "eq" else value != ""
 
 
 def _value(call: _Call, env: Mapping[str, str], secrets: Mapping[str, str], where: str) -> str:

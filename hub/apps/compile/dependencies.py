@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 from agent.wire.order import Dependency
@@ -36,6 +37,7 @@ def dependencies(name: str, scope: Scope) -> tuple[Dependency, ...]:
     found: dict[str, Dependency] = {}
     for key in ("network_mode", "pid"):
         if other := named_service(service[key].text()):
+            scope.service(service[key], other)
             found[other] = Dependency(other, restart=True)
     for each in service["links"]:
         other = each.text().partition(":")[0]
@@ -48,7 +50,9 @@ def dependencies(name: str, scope: Scope) -> tuple[Dependency, ...]:
     for other, each in node.items():
         dependency = _dependency(other, each, scope)
         if dependency is not None:
-            found[other] = dependency
+            # Whose network it shares is gone when that one is replaced, whatever is said here.
+            shares = other in found and found[other].restart
+            found[other] = replace(dependency, restart=True) if shares else dependency
     if name in found:
         raise service["depends_on"].refused(f"{name!r} depends on itself")
     return tuple(found.values())

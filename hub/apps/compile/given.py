@@ -92,13 +92,13 @@ def _config(definition: Node, name: str, service: Node, scope: Scope) -> tuple[C
     driver = definition["template_driver"]
     if driver.choice(("golang",), default="") != "golang":
         return ConfigDraft(name, text), {}
+    environment = process.environment(service, scope)
     try:
-        uses = templates.uses(text, file)
+        uses = templates.uses(text, {**scope.env, **environment}, file)
     except Refused as error:
         raise definition.refused(str(error), hint=error.hint) from None
     for secret in uses.secrets:
         scope.defined("secrets", definition, secret)
-    environment = process.environment(service, scope)
     shown = {variable: environment[variable] for variable in uses.variables if variable in environment}
     return ConfigDraft(name, text, is_template=True, secrets=uses.secrets, file=file), shown
 
