@@ -10,14 +10,18 @@ export PYTHON
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak docs clean
+.PHONY: help run demo-image test check bench soak docs clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Start a hub and an agent for this machine and show the page (PORT=8420)
 	@.ci/prepare run
 	@exec .venv/bin/lichen-hub demo --dir .run --port $(PORT)
+
+demo-image: ## Make the image of images/demo-app and push it to a registry on the loopback
+	@.ci/prepare image
+	@images/demo-image start
 
 test: check ## Run every check and test (minutes)
 	$(PYTEST) $(PARALLEL) tests/contract tests/integration tests/browser tests/bench
@@ -42,6 +46,7 @@ docs: ## Write docs/reference anew from the code
 	.venv/bin/python docs/generate.py
 
 clean: ## Remove all that was installed or built here (what `make run` stored stays in .run)
+	@images/demo-image stop
 	rm -rf .venv build dist hub/web/static/vendor bench.json \
 	  .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find agent hub tests docs -name __pycache__ -prune -exec rm -rf {} +

@@ -22,7 +22,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import tempfile
@@ -38,8 +37,8 @@ from agent.wire.errors import ConfigError, LinkDown
 
 IDLE_S = 5
 """After how long without a call the service ends."""
-STOP_S = 5.0
-"""How long it may take to end when it is told to."""
+STOP_S = 3.0
+"""How long it may finish what it was asked, when it is told to end."""
 MAX_SOCKET_PATH = 107
 """Bytes of sun_path but for its end (unix(7))."""
 CAP_SYS_RESOURCE = 24
@@ -100,13 +99,14 @@ class Service:
     async def close(self) -> None:
         """End the child; what runs in containers goes on."""
         self._loop.remove_reader(self._socket)
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
+        process = self._process
+        if process is not None:
+            process.terminate()
             try:
                 async with asyncio.timeout(STOP_S):
                     await self._ended.wait()
             except TimeoutError:
-                self._process.kill()
+                process.kill()  # which is nothing when it has ended just now
                 await self._ended.wait()
         self._loop.remove_reader(self._socket)
         self._socket.close()

@@ -38,6 +38,8 @@ KINDS: dict[str, tuple[str, str, Behaviour]] = {
     "talks": (f"seq 1 20; {RUNS}", "", Behaviour(says=tuple(str(n) for n in range(1, 21)))),
     "well": (RUNS, "true", Behaviour(has_health=True)),
     "sick": (RUNS, "echo bad; false", Behaviour(has_health=True, healthy_after=None)),
+    "slow": (RUNS, "", Behaviour(check_s=1.2)),
+    "dozes": (RUNS, "", Behaviour(check_s=20)),
     "late": (RUNS, LATE, Behaviour(has_health=True, healthy_after=2)),
 }
 
@@ -626,6 +628,17 @@ async def test_a_check_of_the_specification_comes_before_that_of_the_image(kit: 
     none = await running(kit, "well", healthconfig={"Test": ["NONE"]})
     with refused("no-check"):
         await kit.engine.check(none)
+
+
+@pytest.mark.parametrize("seconds", [1.2, 20])
+async def test_a_check_that_takes_too_long_has_failed(kit: Kit, seconds: float) -> None:
+    kind = "dozes" if seconds == 20 else "slow"
+    config = {"Test": ["CMD-SHELL", f"sleep {seconds}"], "Timeout": 10**9}
+    name = await running(kit, kind, healthconfig=config)
+    async with asyncio.timeout(5):
+        check = await kit.engine.check(name)
+    assert not check.healthy
+    assert check.output == "it did not end within 1 s"
 
 
 async def test_without_a_check_or_not_running_there_is_nothing_to_ask(kit: Kit) -> None:

@@ -31,6 +31,7 @@ from agent.wire.errors import LinkDown, Refused
 
 WALL_MS = 1_700_000_000_000
 KILLED = 137
+CHECK_S = 30.0
 FIRST_PID = 5_000_000
 """Beyond what Linux gives to a process: a test that takes one for real finds none."""
 
@@ -46,6 +47,8 @@ class Behaviour:
     """It is killed for its memory, ``after_s`` after its start."""
     healthy_after: int | None = 0
     """How many checks fail before they succeed; None: they never do."""
+    check_s: float = 0.0
+    """How long a check takes."""
     ignores_stop: bool = False
     """It ends by KILL only."""
     stop_code: int = 0
@@ -450,6 +453,10 @@ class FakePodman:
                 raise Refused(f"{container.name} has no healthcheck", code="no-check")
             if container.phase != "running":
                 raise Refused(f"{container.name} does not run", code="not-running")
+            limit_s = _health_of(container.body).get("timeout", 0) / 1e9 or CHECK_S
+            await self._pass(min(container.behaviour.check_s, limit_s))
+            if container.behaviour.check_s > limit_s:
+                return Check(False, f"it did not end within {limit_s:g} s")
             container.checks += 1
             after = container.behaviour.healthy_after
             healthy = after is not None and container.checks > after
@@ -634,8 +641,12 @@ def _volumes_of(body: Mapping[str, Any]) -> list[str]:
     return [each["name"] for each in named]
 
 
+def _health_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The healthcheck of a specification, its keys in small letters."""
+    return {key.lower(): value for key, value in (body.get("healthconfig") or {}).items()}
+
+
 def _test_of(body: Mapping[str, Any]) -> str:
     """The first word of a specification's healthcheck."""
-    config = {key.lower(): value for key, value in (body.get("healthconfig") or {}).items()}
-    test = config.get("test") or [""]
+    test = _health_of(body).get("test") or [""]
     return str(test[0])
