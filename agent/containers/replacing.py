@@ -156,15 +156,18 @@ def _fault(scene: Scene, service: Service, sight: Sight) -> GiveUp | None:
 
 def _too_late(scene: Scene, awaited: tuple[Service, Sight | None]) -> GiveUp:
     service, sight = awaited
-    within = f"within {scene.app.timeout_ms / 1000:g} s"
+    limit = f"{scene.app.timeout_ms / 1000:g} s"
     told = f": {scene.aim.error}" if scene.aim.error else ""
     if sight is None:
-        reason = scene.unmet(service) or f"{service.name} could not be made"
-        return GiveUp(f"making {service.name}", f"{reason}, {within}{told}", "timeout", service.name)
+        unmet = scene.unmet(service)
+        reason = (
+            f"{unmet}, and not within {limit}" if unmet else f"{service.name} was not made within {limit}"
+        )
+        return GiveUp(f"making {service.name}", reason + told, "timeout", service.name)
     output = told or (f": {sight.health_output}" if sight.health_output else "")
     return GiveUp(
         f"waiting for {service.name}",
-        f"{service.name} did not come up {within}{output}",
+        f"{service.name} did not come up within {limit}{output}",
         "timeout",
         service.name,
         sight.name,

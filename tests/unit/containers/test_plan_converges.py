@@ -94,6 +94,8 @@ def settle(board: Board) -> None:
         if step is None:
             return
         done.append(say(step))
+        if board.aim.mode == "update":
+            continue
         quiet = [each for each in done[-30:] if not each.startswith(("await", "start", "stop"))]
         if len(done) > 60 and not quiet:
             return

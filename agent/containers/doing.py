@@ -1,0 +1,300 @@
+"""Doing what a plan says: one step of an app at a time, each in a task of its own.
+
+Called by `agent.containers.reconcile` in each turn.  What a step ends in, good or bad, is written down
+here: that an update begins, that it was accepted, that it failed and why, that it is to be tried again.
+Nothing is swallowed: an error becomes the failure of a revision that is on trial, or the words of the
+step that is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from agent.clock import Clock
+from agent.containers import looking, preflight
+from agent.containers.aim import REMOVAL, Aim, Kept, Past
+from agent.containers.engine import Engine
+from agent.containers.errand import Errand
+from agent.containers.looking import Look
+from agent.containers.memory import Memory
+from agent.containers.names import find_service
+from agent.containers.policy import Policy
+from agent.containers.publish import Routes
+from agent.containers.sighting import DELAY_MS, Sighting
+from agent.containers.steps import (
+    Accept,
+    Await,
+    GiveUp,
+    Pull,
+    Remove,
+    RemoveNetwork,
+    RemoveSecret,
+    RemoveVolume,
+    Step,
+    Stop,
+)
+from agent.containers.work import Job, Proxy, Worker
+from agent.wire.apps import Failure, Progress
+from agent.wire.errors import LichenError, LinkDown, Refused
+from agent.wire.order import App
+
+log = logging.getLogger(__name__)
+
+STALE = ("broken", "exists", "in-use", "not-found", "not-running")
+"""What the engine says when something is not as it was seen: look again."""
+MOST_STALE = 8
+DISK = ("disk-full", "disk-read-only")
+"""What the own disk says, which is no fault of a revision."""
+TAIL_LINES, TAIL_CHARACTERS = 30, 8000
+WAIT_MS = 60_000
+"""How often to look whether the board has what it lacked."""
+
+
+class Doing:
+    """The steps that are being done.  ``ring`` is called when one has ended."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        memory: Memory,
+        worker: Worker,
+        sighting: Sighting,
+        clock: Clock,
+        *,
+        ring: Callable[[], None],
+        lost: Callable[[LinkDown], None],
+        progressed: Callable[[], None],
+    ) -> None:
+        """``lost`` is told when the engine does not answer, ``progressed`` that a pull is further."""
+        self._engine, self._memory, self._worker, self._sighting = engine, memory, worker, sighting
+        self._clock, self._ring, self._lost, self._progressed = clock, ring, lost, progressed
+        self._pulling = asyncio.Lock()  # a line is shared, and so is the disk
+        self.prune_wanted = True
+        self.proxy: Proxy | None = None
+        self.routes: Routes = {}
+
+    async def advance(
+        self, errand: Errand, group: asyncio.TaskGroup, others: list[App], policy: Policy, look: Look
+    ) -> None:
+        """Begin the next step of an app, if it is time for it."""
+        step = errand.next_step
+        if errand.task is not None:
+            if isinstance(errand.doing, Pull) and not _is_wanted(errand, errand.doing):
+                errand.task.cancel()
+            return
+        if errand.is_resting(self._clock.mono_ms()):
+            return
+        if await self._must_prepare(errand):
+            self._begin(
+                errand,
+                group,
+                Await("looking whether it can run here"),
+                self._prepare(errand, others, policy, look),
+            )
+        elif isinstance(step, GiveUp):
+            self._begin(errand, group, step, self._give_up(errand, step))
+        elif isinstance(step, Accept):
+            await self._memory.accept(errand.aim.app)
+            errand.did_well()
+            self.prune_wanted = True
+            log.info("app accepted", extra={"app": errand.name, "revision": step.revision})
+            self._ring()
+        elif step is None:
+            await self._finish(errand)
+        elif not isinstance(step, Await):
+            self._begin(errand, group, step, self._do(errand, step))
+
+    def _begin(
+        self, errand: Errand, group: asyncio.TaskGroup, step: Step, work: Coroutine[Any, Any, None]
+    ) -> None:
+        errand.doing, errand.progress = step, None
+        errand.task = group.create_task(self._attend(errand, step, work), name=f"{errand.name}: {step.words}")
+
+    async def _attend(self, errand: Errand, step: Step, work: Coroutine[Any, Any, None]) -> None:
+        """Do a step, and write down what it ended in."""
+        try:
+            await work
+        except LinkDown as error:
+            if error.code.startswith("podman"):
+                self._lost(error)
+            else:
+                errand.try_later(str(error), self._clock.mono_ms())
+        except LichenError as error:
+            await self._refused(errand, step, error)
+        finally:
+            errand.doing = errand.task = errand.progress = None
+            self._ring()
+
+    # --- how an update begins and ends -----------------------------------------------------------
+
+    async def _must_prepare(self, errand: Errand) -> bool:
+        """Whether an update has yet to be looked at before it begins; one that has begun has its time."""
+        aim, past, now_ms = errand.aim, errand.past, self._clock.mono_ms()
+        if aim.mode == "remove" and past.good is not None and past.begun != REMOVAL and errand.steps:
+            await self._memory.begin(errand.name, REMOVAL, now_ms)
+        if aim.mode != "update":
+            return False
+        if past.begun == aim.app.revision and past.begun_ms is None:
+            await self._memory.begin(errand.name, aim.app.revision, now_ms)  # another boot: its time anew
+        return past.begun != aim.app.revision
+
+    async def _prepare(self, errand: Errand, others: list[App], policy: Policy, look: Look) -> None:
+        """Whether the app can run here.  Raises Refused, LinkDown."""
+        app = errand.aim.app
+        found = await looking.facts(self._engine, look, others)
+        try:
+            errand.waits = preflight.examine(app, errand.past.good, policy, found)
+        except Refused as error:
+            if error.code != "no-space" or errand.pruned:
+                raise
+            errand.pruned = True
+            await self.prune([errand.aim.keep, *others])
+            found = await looking.facts(self._engine, look, others)
+            errand.waits = preflight.examine(app, errand.past.good, policy, found)
+        if errand.waits:
+            errand.again_ms = self._clock.mono_ms() + WAIT_MS
+            return
+        errand.did_well()
+        await self._memory.begin(app.name, app.revision, self._clock.mono_ms())
+        log.info("app update begins", extra={"app": app.name, "revision": app.revision})
+
+    async def _finish(self, errand: Errand) -> None:
+        """Nothing is left to do; of an app that goes nothing is left at all."""
+        if errand.aim.mode == "remove" and not errand.deferred and errand.past != Past():
+            await self._memory.forget(errand.name)
+            self.prune_wanted = True
+            log.info("app is gone", extra={"app": errand.name})
+            self._ring()
+
+    # --- doing -----------------------------------------------------------------------------------
+
+    async def _do(self, errand: Errand, step: Step) -> None:
+        def told(progress: Progress) -> None:
+            errand.progress = progress
+            self._progressed()
+
+        ids = {sight.name: sight.container.id for sight in errand.seen.containers}
+        job = Job(errand.aim.app, step, ids, self.routes, self._sighting.proxy)
+        async with self._pulling if isinstance(step, Pull) else contextlib.nullcontext():
+            await self._worker.do(job, proxy=self.proxy, told=told)
+        if isinstance(step, Pull) and errand.aim.mode == "update":
+            # The time to come up begins when the images are there: a slow line is no fault.
+            await self._memory.begin(errand.name, errand.aim.app.revision, self._clock.mono_ms())
+        if isinstance(step, Stop) and step.unwell:
+            service = find_service(errand.aim.app, step.service)
+            delay_ms = DELAY_MS if service is None else service.restart.delay_ms
+            up_ms = self._sighting.checks.up_ms(step.name)
+            self._sighting.endings.cured(step.name, self._clock.mono_ms(), up_ms=up_ms, delay_ms=delay_ms)
+        errand.did_well()
+
+    async def _refused(self, errand: Errand, step: Step, error: LichenError) -> None:
+        """A step was not done."""
+        now_ms = self._clock.mono_ms()
+        if error.code in STALE and errand.tries < MOST_STALE:
+            errand.try_later(str(error), now_ms)
+            if isinstance(step, Remove | RemoveNetwork | RemoveSecret | RemoveVolume):
+                errand.stuck.append(step)  # somebody uses it: first what else there is to remove
+                errand.again_ms = now_ms if errand.next_step is not None else errand.again_ms
+            return
+        if error.code == "no-space" and not errand.pruned:
+            errand.pruned = True
+            errand.try_later(str(error), now_ms)
+            self.prune_wanted = True
+            return
+        if errand.aim.mode == "update" and error.code not in DISK:
+            name = getattr(step, "name", "")
+            hint = error.hint
+            await self._fail(errand, GiveUp(step.words, str(error), error.code, _service(step), name, hint))
+            return
+        log.warning("app has to wait", extra={"app": errand.name, "step": step.words, "error": str(error)})
+        errand.try_later(str(error), now_ms)
+
+    # --- failures --------------------------------------------------------------------------------
+
+    async def refuse(self, errand: Errand, step: str, error: LichenError) -> None:
+        """Something that an app needs was refused outside of its steps."""
+        if errand.aim.mode == "update" and errand.past.begun != errand.aim.app.revision:
+            return  # it is about what is there, and not about what is to come
+        await self._refused(errand, Await(step), error)
+
+    async def _give_up(self, errand: Errand, step: GiveUp) -> None:
+        if errand.aim.mode == "update":
+            await self._fail(errand, step)
+        else:
+            errand.try_later(step.reason, self._clock.mono_ms())
+
+    async def _fail(self, errand: Errand, step: GiveUp) -> None:
+        """Write down why the revision is not good, before the first step back."""
+        sight = next((each for each in errand.seen.containers if each.name == step.name), None)
+        good = errand.past.good
+        kept = _kept(errand.aim, step.service)
+        failure = Failure(
+            revision=errand.aim.app.revision,
+            at_ms=self._clock.wall_ms(),
+            step=step.step[:256],
+            reason=step.reason[:1024],
+            hint=step.hint[:1024],
+            code=step.code[:256],
+            service=step.service,
+            exit_code=None if sight is None else sight.container.exit_code,
+            log="" if sight is None else await self._tail(sight.container.id),
+            rolled_back_to=good.revision if good is not None and not kept else 0,
+        )
+        await self._memory.fail(errand.name, failure, kept)
+        self.prune_wanted = True
+        errand.did_well()
+        said = {"app": errand.name, "revision": failure.revision, "reason": failure.reason}
+        log.warning("app failed", extra=said)
+        self._ring()
+
+    async def _tail(self, id: str) -> str:
+        """The last lines of a container; nothing where they cannot be had, for the reason matters more."""
+        try:
+            lines = await self._engine.logs(id, tail=TAIL_LINES)
+        except (LinkDown, Refused) as error:
+            return f"(its log cannot be read: {error})"
+        return "\n".join(line.text for line in lines)[-TAIL_CHARACTERS:]
+
+    # --- images ----------------------------------------------------------------------------------
+
+    async def prune(self, manifests: Iterable[App | None]) -> None:
+        """Remove the images that were pulled for apps and that none of these manifests needs."""
+        needed = looking.references(manifests)
+        for reference in sorted(self._memory.images - needed):
+            image = await self._engine.find_image(reference)
+            if image is not None:
+                try:
+                    await self._engine.remove_image(image.id)
+                except Refused as error:  # somebody else uses it
+                    log.info("image stays", extra={"image": reference, "reason": str(error)})
+                    continue
+            await self._memory.pruned(reference)
+
+
+def needed(errands: Iterable[Errand]) -> list[App | None]:
+    """The manifests whose images are to stay: what runs, what comes, and what one could go back to."""
+    return [
+        app
+        for errand in errands
+        if errand.aim.mode not in ("clean", "remove")
+        for app in (errand.aim.app, errand.aim.keep)
+    ]
+
+
+def _is_wanted(errand: Errand, step: Pull) -> bool:
+    return step.reference in looking.references([errand.aim.app])
+
+
+def _service(step: Step) -> str:
+    return str(getattr(step, "service", ""))
+
+
+def _kept(aim: Aim, service: str) -> Kept:
+    """What the service that failed says of failures; those of nobody in particular are gone back from."""
+    found = find_service(aim.app, service)
+    policy = "rollback" if found is None else found.update.on_failure
+    return "" if policy == "rollback" else policy

@@ -1,0 +1,314 @@
+"""Bringing the apps of this board to what they are to be, and keeping them there.
+
+One loop.  It wakes for a new order, for the death of a container, for a healthcheck that is due, for what
+waits for a time, and each minute.  A turn:
+
+1.  **Choose** the aim of each app (`agent.containers.choosing`): what the order says, or what came up last.
+2.  **Look** at what is there (`agent.containers.looking`, `agent.containers.sighting`).
+3.  **Plan** (`agent.containers.plan`): pure, and the whole of the thinking.
+4.  **Publish**: the proxy is told where traffic goes now (`agent.containers.publish`).
+5.  **Do** the first step of each app's plan (`agent.containers.doing`), and go to 1 when it is done.
+
+An app does one step at a time; apps do not wait for each other.  Nothing of a plan is kept: after a crash
+or a power cut the next turn looks at what is there and goes on.  What has to outlive those is in
+`agent.containers.memory`, and five things in it steer: that an update has begun (from then on neither a
+window nor the policy stops it), that it was accepted, that it failed and why, which containers we
+stopped ourselves, and which were switched to.
+
+Failure is normal here.  An engine or a registry that does not answer is asked again, ever later.  What
+the engine refuses while a revision is on trial is that revision's failure, and the next aim is the one
+before.  Whatever went wrong is in the report, as a failure or as the step that is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from agent.clock import Clock
+from agent.containers import looking, publish, report
+from agent.containers.choosing import Choosing
+from agent.containers.deaths import Deaths
+from agent.containers.doing import Doing, needed
+from agent.containers.engine import LABEL_APP, Container, Engine
+from agent.containers.errand import Errand
+from agent.containers.looking import Look
+from agent.containers.memory import Memory
+from agent.containers.meters import Meters
+from agent.containers.orders import Orders
+from agent.containers.plan import plan
+from agent.containers.sighting import Sighting
+from agent.containers.steps import Await, GiveUp, Start, Step, Stop
+from agent.containers.work import Proxy, Worker
+from agent.wire.apps import Apps, AppState
+from agent.wire.errors import Busy, ConfigError, LichenError, LinkDown, Refused
+from agent.wire.order import App
+
+log = logging.getLogger(__name__)
+
+LOOK_MS = 60_000
+LOW_MS, HIGH_MS = 1_000, 60_000
+"""The first and the longest pause before an engine that did not answer is asked again."""
+LIGHT = (Start, Stop, Await)
+"""Steps for which it is enough to know which containers there are."""
+
+
+class Reconciler:
+    """The apps of a board.  `run` it; ring `bell` when something may be different.
+
+    ``fault`` is why the engine does not answer, None when it does; ``changed`` rings when `report` may
+    say something else.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        orders: Orders,
+        memory: Memory,
+        clock: Clock,
+        *,
+        unseal: Callable[[str], bytes],
+        policy_file: Path,
+        make_proxy: Callable[[], Proxy] | None,
+        leftover_proxy: bool = False,
+        changed: asyncio.Event | None = None,
+        meters: Meters | None = None,
+    ) -> None:
+        """``make_proxy`` makes what publishes ports, at the first need; None where there can be none.
+
+        ``leftover_proxy``: one may run from before.  ``unseal`` opens a box that was sealed to this board.
+        """
+        self.bell = asyncio.Event()
+        self.changed = changed or asyncio.Event()
+        self.fault: LinkDown | None = None
+        self._engine, self._orders, self._memory, self._clock = engine, orders, memory, clock
+        self._errands: dict[str, Errand] = {}
+        self._meters = meters or Meters(clock.mono_ms)
+        self._sighting = Sighting(
+            engine, memory, clock.mono_ms, proxy=make_proxy is not None, meters=self._meters
+        )
+        self._choosing = Choosing(self._errands, orders, memory, self._sighting.endings, clock, policy_file)
+        self._doing = Doing(
+            engine,
+            memory,
+            Worker(engine, memory, unseal, lambda: self._choosing.policy),
+            self._sighting,
+            clock,
+            ring=self.bell.set,
+            lost=self._lost,
+            progressed=self.changed.set,
+        )
+        self._deaths = Deaths(self.bell.set)
+        self._make_proxy, self._is_leftover = make_proxy, leftover_proxy
+        self._look: Look | None = None
+        self._version = ""
+        self._losses = 0
+        self._again_ms = 0
+        self._since: dict[str, tuple[str, int]] = {}
+        self._said: Apps | None = None
+        self._figures_ms = 0
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    self.bell.clear()
+                    await self._try_turn(group)
+                    self._tell()
+                    await self._rest()
+        finally:
+            self._deaths.close()
+            self._meters.close()
+
+    def containers(self) -> list[Container]:
+        """Those that are there, as of the last look."""
+        return [] if self._look is None else list(self._look.containers)
+
+    async def _rest(self) -> None:
+        """Wait for the bell, or for the time at which something is due."""
+        now_ms = self._clock.mono_ms()
+        if self._again_ms > now_ms:
+            until_ms = self._again_ms
+            self.bell.clear()  # whatever rings, nobody would answer
+        else:
+            dues = [errand.due_ms(now_ms) for errand in self._errands.values()]
+            times = [due for due in (*dues, self._sighting.checks.next_ms()) if due is not None]
+            # On the grid on which the other parts of the agent wake.
+            until_ms = min([(now_ms // LOOK_MS + 1) * LOOK_MS, *times])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0, until_ms - now_ms) / 1000):
+                await self.bell.wait()
+
+    # --- a turn ----------------------------------------------------------------------------------
+
+    async def _try_turn(self, group: asyncio.TaskGroup) -> None:
+        try:
+            await self._turn(group)
+        except LinkDown as error:
+            self._lost(error)
+        except (Refused, Busy, ConfigError) as error:  # what has to be remembered cannot be written
+            log.warning("apps have to wait", extra={"error": str(error)})
+            self._again_ms = self._clock.mono_ms() + HIGH_MS
+            for errand in self._errands.values():
+                errand.error = str(error)
+        else:
+            if self.fault is not None and self._again_ms <= self._clock.mono_ms():
+                log.info("podman answers")
+                self.fault, self._losses = None, 0
+
+    def _lost(self, error: LinkDown) -> None:
+        """The engine did not answer: nobody asks it anything for a while."""
+        if self.fault is None or str(self.fault) != str(error):
+            log.warning("podman is not reached", extra={"error": str(error)})
+        self.fault, self._version, self._losses = error, "", self._losses + 1
+        pause_ms = min(HIGH_MS, LOW_MS * 2 ** min(self._losses - 1, 20))
+        self._again_ms = self._clock.mono_ms() + (HIGH_MS if error.code == "podman-missing" else pause_ms)
+
+    async def _turn(self, group: asyncio.TaskGroup) -> None:
+        self._choosing.read_policy()
+        self._choose()
+        if not self._version:
+            self._version = (await self._engine.info()).version
+        await self._see()
+        self._deaths.watch([each.pid for each in self.containers() if each.pid])
+        await self._publish()
+        assert self._look is not None
+        policy = self._choosing.policy
+        for errand in list(self._errands.values()):
+            await self._doing.advance(errand, group, self._others(errand), policy, self._look)
+        for name in self._sighting.checks.due():
+            group.create_task(self._check(name), name=f"healthcheck of {name}")
+        if self._doing.prune_wanted and all(errand.task is None for errand in self._errands.values()):
+            self._doing.prune_wanted = False
+            await self._doing.prune(needed(self._errands.values()))
+
+    def _choose(self) -> None:
+        self._choosing.choose({each.labels.get(LABEL_APP, "") for each in self.containers()})
+
+    async def _see(self) -> None:
+        """Look and plan; at everything when a plan needs to know more than which containers there are."""
+        was_busy = any(not isinstance(step, LIGHT) for step in self._all_steps())
+        if self._look is None or was_busy:
+            await self._look_at_all()
+            return
+        self._look = await looking.quick(self._engine, self._look)
+        await self._plan_all()
+        if any(not isinstance(step, LIGHT) for step in self._all_steps()):
+            await self._look_at_all()
+
+    async def _look_at_all(self) -> None:
+        is_first = self._look is None
+        aims = [errand.aim for errand in self._errands.values()]
+        needs = looking.references(app for aim in aims for app in (aim.app, aim.keep))
+        self._look = await looking.full(self._engine, needs)
+        if is_first:
+            self._choose()  # now that it is known of which apps something is there
+        await self._plan_all()
+
+    async def _plan_all(self) -> None:
+        assert self._look is not None
+        seen = await self._sighting.see(
+            self._look, {name: errand.aim for name, errand in self._errands.items()}
+        )
+        for name, errand in self._errands.items():
+            errand.seen = seen[name]
+            try:
+                errand.steps = plan(errand.aim, errand.seen, proxy=self._sighting.proxy)
+            except Refused as error:
+                errand.steps = [GiveUp("planning", str(error), error.code, hint=error.hint)]
+
+    def _all_steps(self) -> Iterator[Step]:
+        for errand in self._errands.values():
+            yield from errand.steps
+
+    def _others(self, errand: Errand) -> list[App]:
+        """The manifests of the other apps, as they are and as they are to be."""
+        return [
+            other.aim.app
+            for name, other in self._errands.items()
+            if name != errand.name and other.aim.mode not in ("remove", "clean", "stop", "rest")
+        ]
+
+    async def _check(self, name: str) -> None:
+        if await self._sighting.checks.check(name):
+            self.bell.set()
+
+    # --- traffic -----------------------------------------------------------------------------------
+
+    async def _publish(self) -> None:
+        """Let ports lead where they should now, before anything that led elsewhere is stopped."""
+        if self._make_proxy is None:
+            return
+        errands = self._errands.values()
+        wanted = publish.routes((errand.aim, errand.seen.containers) for errand in errands)
+        if not wanted and not self._doing.routes and not self._is_leftover:
+            return
+        if self._doing.proxy is None:
+            self._doing.proxy = self._make_proxy()
+        try:
+            await self._doing.proxy.apply(wanted)
+        except (Refused, LinkDown) as error:
+            for errand in list(errands):
+                if _concerns(error, errand, wanted) and not errand.is_resting(self._clock.mono_ms()):
+                    await self._doing.refuse(errand, "publishing its ports", error)
+        else:
+            self._is_leftover = False
+        self._doing.routes = wanted
+
+    # --- the report --------------------------------------------------------------------------------
+
+    def report(self) -> Apps:
+        """What is to be said now."""
+        order, refusal = self._orders.order, self._orders.refusal
+        self._meters.look()
+        return Apps(
+            0 if order is None else order.generation,
+            tuple(
+                self._describe(errand)
+                for errand in sorted(self._errands.values(), key=lambda errand: errand.name)
+                if not _is_gone(errand)
+            )[:64],
+            0 if refusal is None else refusal.generation,
+            "" if refusal is None else refusal.reason[:1024],
+            "" if refusal is None else refusal.hint[:1024],
+            self._version if self.fault is None else "",
+        )
+
+    def _describe(self, errand: Errand) -> AppState:
+        wall_ms, mono_ms = self._clock.wall_ms(), self._clock.mono_ms()
+        state = report.describe(
+            errand, self._meters, proxy=self._sighting.proxy, wall_ms=wall_ms, mono_ms=mono_ms
+        )
+        before, since_ms = self._since.get(errand.name, ("", 0))
+        if before != state.state:
+            since_ms = wall_ms
+            self._since[errand.name] = state.state, since_ms
+        return replace(state, since_ms=since_ms)
+
+    def _tell(self) -> None:
+        """Ring when there is something to say: figures alone are no news for a minute."""
+        now = self.report()
+        plain = report.without_figures(now)
+        now_ms = self._clock.mono_ms()
+        if plain != self._said or now_ms - self._figures_ms >= LOOK_MS:
+            self._said, self._figures_ms = plain, now_ms
+            self.changed.set()
+
+
+def _is_gone(errand: Errand) -> bool:
+    """An app that the order removes, and of which nothing is left."""
+    is_empty = errand.is_settled and not errand.seen.containers and not errand.deferred
+    return errand.aim.mode == "remove" and is_empty
+
+
+def _concerns(error: LichenError, errand: Errand, routes: publish.Routes) -> bool:
+    """Whether what the proxy refused is about an app: it names the port, unless it is about all of them."""
+    ports = [str(route.port) for route in routes if route.app == errand.name]
+    words = str(error).replace(":", " ").split()
+    named = {str(route.port) for route in routes} & set(words)
+    return bool(ports) and (not named or any(port in named for port in ports))

@@ -1,0 +1,145 @@
+"""Containers as planners see them: what Podman says of each, and what the agent knows besides.
+
+Joins the look at the engine with memory (was it we who stopped it?), healthchecks, how often it ended,
+and its counters.  `agent.containers.reconcile` asks once in each turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from agent.containers.aim import Aim
+from agent.containers.endings import Endings
+from agent.containers.engine import LABEL_APP, Container, Engine
+from agent.containers.health import OF_THE_IMAGE, Checks
+from agent.containers.looking import Look
+from agent.containers.memory import Memory
+from agent.containers.meters import Meters
+from agent.containers.names import LABEL_SERVICE, container_name, find_service
+from agent.containers.seen import Seen, Sight
+from agent.wire.order import App, Health, Service
+
+RUNNING = ("running", "paused")
+DELAY_MS = 5_000
+"""For a container of a service that nobody knows any more."""
+
+
+class Sighting:
+    """What is known of the containers of this board, from one look to the next."""
+
+    def __init__(
+        self, engine: Engine, memory: Memory, mono_ms: Callable[[], int], *, proxy: bool, meters: Meters
+    ) -> None:
+        self.checks = Checks(engine, mono_ms)
+        self.endings = Endings()
+        self.meters = meters
+        self.proxy = proxy
+        self._memory = memory
+        self._mono_ms = mono_ms
+        self._is_first = True
+
+    async def see(self, look: Look, aims: Mapping[str, Aim]) -> dict[str, Seen]:
+        """What is there of each app."""
+        now_ms = self._mono_ms()
+        self.meters.follow({each.name: each for each in look.containers})
+        by_app: dict[str, list[Container]] = {app: [] for app in aims}
+        for container in look.containers:
+            by_app.setdefault(container.labels[LABEL_APP], []).append(self.meters.told(container))
+        await self._remember(by_app, aims)
+        self._follow(look, by_app, aims)
+        used = {app: _networks(aim) for app, aim in aims.items()}
+        return {
+            app: Seen(
+                now_ms,
+                tuple(self._sight(container, aims.get(app), now_ms) for container in containers),
+                {name: "broken" if image.broken else "whole" for name, image in look.images.items()},
+                look.networks,
+                look.volumes,
+                {name: labels for name, labels in look.secrets.items() if labels.get(LABEL_APP) == app},
+                frozenset().union(*(names for other, names in used.items() if other != app)),
+            )
+            for app, containers in by_app.items()
+        }
+
+    async def _remember(self, by_app: Mapping[str, list[Container]], aims: Mapping[str, Aim]) -> None:
+        """Adopt what runs and was started by nobody that we remember; forget what is not there."""
+        for app, containers in by_app.items():
+            for container in containers:
+                if container.phase in RUNNING and app in aims and not self._memory.has_run(container.name):
+                    await self._memory.started(container.name, app)
+        names = {container.name for containers in by_app.values() for container in containers}
+        await self._memory.removed(self._memory.containers - names)
+        self.endings.keep(names)
+
+    def _follow(self, look: Look, by_app: Mapping[str, list[Container]], aims: Mapping[str, Aim]) -> None:
+        """Keep the pulse of what runs.  What ran before the agent started, and had come up, is well."""
+        followed, adopted = {}, set()
+        for app, containers in by_app.items():
+            aim = aims.get(app)
+            for container in containers:
+                if container.phase in RUNNING and aim is not None:
+                    followed[container.name] = container, self._check(container, aim, look)
+                    if self._is_first and container.name in self._names(aim.keep):
+                        adopted.add(container.name)
+        self.checks.follow(followed, adopted)
+        self._is_first = False
+
+    def _check(self, container: Container, aim: Aim, look: Look) -> Health | None:
+        service = self._service(container, aim)
+        if service is None or service.no_health:
+            return None
+        image = look.images.get(service.image)
+        of_image = OF_THE_IMAGE if image is not None and image.has_health else None
+        return service.health or of_image
+
+    def _service(self, container: Container, aim: Aim | None) -> Service | None:
+        """The service that a container was made for."""
+        if aim is None:
+            return None
+        name = container.labels.get(LABEL_SERVICE, "")
+        manifests = (aim.app, aim.keep)
+        first = next((app for app in manifests if container.name in self._names(app)), aim.app)
+        found = find_service(first, name) if first is not None else None
+        return found or (find_service(aim.keep, name) if aim.keep is not None else None)
+
+    def _names(self, app: App | None) -> set[str]:
+        if app is None:
+            return set()
+        return {
+            container_name(app, service, slot, proxy=self.proxy)
+            for service in app.services
+            for slot in range(service.replicas)
+        }
+
+    def _sight(self, container: Container, aim: Aim | None, now_ms: int) -> Sight:
+        name, up_ms = container.name, self.checks.up_ms(container.name)
+        life = self._memory.life(name)
+        rested = not self._memory.has_run(name)
+        if container.phase == "exited" and not rested:
+            service = self._service(container, aim)
+            delay_ms = DELAY_MS if service is None else service.restart.delay_ms
+            trial = aim is not None and aim.mode == "update"
+            self.endings.saw(container, now_ms, up_ms=_ran_ms(container), delay_ms=delay_ms, trial=trial)
+        return Sight(
+            container,
+            self.checks.state(name),
+            self.checks.output(name),
+            up_ms,
+            switched=life is not None and life.switched,
+            rested=rested,
+            ends=self.endings.count(name),
+            back_ms=self.endings.back_ms(name),
+        )
+
+
+def _ran_ms(container: Container) -> int:
+    """How long a container that ended had been running."""
+    if container.started_ms is None or container.finished_ms is None:
+        return 0
+    return max(0, container.finished_ms - container.started_ms)
+
+
+def _networks(aim: Aim) -> set[str]:
+    """The networks that an app needs, or would need if it went back."""
+    manifests = () if aim.mode in ("remove", "clean") else (aim.app, aim.keep)
+    return {each.name for app in manifests if app is not None for each in app.networks}

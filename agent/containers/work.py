@@ -1,0 +1,218 @@
+"""One step of a plan, done through the engine, with what has to be remembered of it.
+
+`agent.containers.reconcile` hands in each step; nothing is decided here.  What must be known after a
+power cut is on the disk before the engine is asked.  Secrets are unsealed for the one call that needs
+them, and are neither kept nor logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent.containers import spec
+from agent.containers.engine import LABEL_APP, Engine, Login
+from agent.containers.memory import Memory
+from agent.containers.names import LABEL_SHARED, find_service
+from agent.containers.policy import Policy, registry_of
+from agent.containers.preflight import wrong_architecture
+from agent.containers.publish import Routes
+from agent.containers.routes import Route
+from agent.containers.steps import (
+    Create,
+    CreateNetwork,
+    CreateSecret,
+    CreateVolume,
+    Pull,
+    Remove,
+    RemoveImage,
+    RemoveNetwork,
+    RemoveSecret,
+    RemoveVolume,
+    Start,
+    Step,
+    Stop,
+    Switch,
+)
+from agent.wire.apps import Progress
+from agent.wire.errors import Corrupt, Refused
+from agent.wire.order import App, Config, Secret, Service
+
+DRAIN_LOOK_S = 0.2
+"""How often to look whether connections have ended."""
+
+
+class Proxy(Protocol):
+    """What publishes ports (`agent.containers.proxy`).  It is told the whole of it each time."""
+
+    async def apply(self, routes: Routes) -> None:
+        """Return when traffic goes there.  Raises Refused, LinkDown."""
+
+    async def sessions(self, route: Route, name: str) -> int:
+        """The connections that a container still has through a route.  Raises LinkDown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A step of an app, and what it needs to know: the ids of containers by name, the routes served."""
+
+    app: App
+    step: Step
+    ids: Mapping[str, str]
+    routes: Routes
+    proxy: bool
+
+    @property
+    def service(self) -> Service:
+        """The service that the step is about.  Raises Refused when the manifest has none."""
+        name = getattr(self.step, "service", "")
+        found = find_service(self.app, name)
+        if found is None:
+            raise Refused(f"{self.app.name} has no service {name}", code="not-found")
+        return found
+
+    def id(self, name: str) -> str:
+        """What the engine knows a container by."""
+        return self.ids.get(name, name)
+
+
+class Worker:
+    """Does steps."""
+
+    def __init__(
+        self, engine: Engine, memory: Memory, unseal: Callable[[str], bytes], policy: Callable[[], Policy]
+    ) -> None:
+        self._engine = engine
+        self._memory = memory
+        self._unseal = unseal
+        self._policy = policy
+
+    async def do(self, job: Job, *, proxy: Proxy | None, told: Callable[[Progress], None]) -> None:
+        """Do a step.  Raises Refused, LinkDown."""
+        match job.step:
+            case Pull():
+                await self._pull(job, told)
+            case Stop(name, _, grace_ms, drain):
+                if drain and proxy is not None:
+                    await self._drain(job, proxy, name, grace_ms / 1000)
+                await self._memory.stopped(name)
+                await self._engine.stop(job.id(name), grace_ms / 1000)
+            case Start(name):
+                await self._memory.started(name, job.app.name)
+                await self._engine.start(job.id(name))
+            case Switch(name):
+                await self._switch(job, name)
+            case Create(name, _, slot, bare):
+                await self._memory.removed([name])  # of one that had this name before
+                await self._engine.create(spec.body(job.app, job.service, slot, proxy=job.proxy, bare=bare))
+            case Remove(name):
+                await self._engine.remove(job.id(name))
+                await self._memory.removed([name])
+            case _:
+                await self._supply(job)
+
+    async def _supply(self, job: Job) -> None:
+        """Make or remove what containers need."""
+        labels, engine = {LABEL_APP: job.app.name}, self._engine
+        match job.step:
+            case CreateNetwork(network):
+                labels |= {**network.labels, **({LABEL_SHARED: "1"} if network.shared else {})}
+                await _once(
+                    engine.create_network(
+                        network.name,
+                        labels,
+                        internal=network.internal,
+                        ipv6=network.ipv6,
+                        subnet=network.subnet,
+                        gateway=network.gateway,
+                    )
+                )
+            case CreateVolume(volume):
+                await _once(
+                    engine.create_volume(volume.name, {**volume.labels, **labels}, volume.driver_options)
+                )
+            case CreateSecret(name, source):
+                await _once(engine.create_secret(name, self._content(source), labels))
+            case RemoveImage(reference):
+                image = await engine.find_image(reference)
+                if image is not None:
+                    await engine.remove_image(image.id, force=True)
+            case RemoveNetwork(name):
+                await engine.remove_network(name)
+            case RemoveSecret(name):
+                await engine.remove_secret(name)
+            case RemoveVolume(name):
+                await engine.remove_volume(name)
+
+    # --- images and secrets --------------------------------------------------------------------
+
+    async def _pull(self, job: Job, told: Callable[[Progress], None]) -> None:
+        service = job.service
+        registry = registry_of(service.image)
+        await self._memory.pulled(service.image)
+        image = await self._engine.pull(
+            service.image,
+            login=self._login(job.app, registry),
+            plain_http=registry in self._policy().plain_http,
+            told=told,
+        )
+        if wrong := wrong_architecture(image, await self._engine.info()):
+            raise Refused(
+                f"{service.name}: {wrong}", code="architecture", hint="name an image for this board"
+            )
+
+    def _login(self, app: App, registry: str) -> Login | None:
+        found = next((each for each in app.logins if each.registry == registry), None)
+        if found is None:
+            return None
+        return Login(found.user, self._open(found.box, f"the password of {registry}").decode())
+
+    def _content(self, source: Secret | Config) -> bytes:
+        if isinstance(source, Config) and not source.box:
+            return source.content.encode()
+        return self._open(source.box, source.name)
+
+    def _open(self, box: str, what: str) -> bytes:
+        try:
+            return self._unseal(box)
+        except (Refused, Corrupt) as error:
+            raise Refused(
+                f"{what} cannot be unsealed: {error}",
+                code="secret",
+                hint="it was sealed to another key: deploy again, so that it is sealed to this board",
+            ) from error
+
+    # --- traffic -------------------------------------------------------------------------------
+
+    async def _switch(self, job: Job, name: str) -> None:
+        """Take it off each network and put it on again, with its aliases: Podman knows no other way.
+
+        Nobody is connected to it yet.
+        """
+        for each in job.service.networks:
+            await self._engine.disconnect(each.network, job.id(name))
+            aliases = spec.aliases(job.app, job.service, each.network)
+            await self._engine.connect(each.network, job.id(name), aliases)
+        await self._memory.switched(name, job.app.name)
+
+    async def _drain(self, job: Job, proxy: Proxy, name: str, grace_s: float) -> None:
+        """Wait until the connections have ended that a container has through the proxy."""
+        routes = [route for route, backends in job.routes.items() if name in backends]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                while True:
+                    if not any([await proxy.sessions(route, name) for route in routes]):
+                        return
+                    await asyncio.sleep(DRAIN_LOOK_S)
+
+
+async def _once(making: Awaitable[object]) -> None:
+    """What is there already need not be made: the agent died after it was."""
+    try:
+        await making
+    except Refused as error:
+        if error.code != "exists":
+            raise
