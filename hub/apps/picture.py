@@ -96,13 +96,13 @@ async def pictures_of(tx: Tx, rows: Sequence[RevisionRow], now_ms: int) -> list[
         placements = {each.board: each for each in await placements_of(tx, app=row.app)}
         newest = {each.board: each for each in await newest_results(tx, app=row.app)}
         asked = {each.board: each for each in await results_of(tx, row.app, [row.number])}
-        ids = placements.keys() | asked.keys()
-        known = {each.id: each for each in [await boards.find_board(tx, id) for id in ids] if each}
-        reports = await find_reports(tx, ids)
+        # Where it is, or is to go from; and where it has gone by the last change.
+        newest |= {id: each for id, each in asked.items() if id not in newest and each.outcome == "gone"}
+        known = {each.id: each for each in [await boards.find_board(tx, id) for id in newest] if each}
+        reports = await find_reports(tx, newest)
         places = [
-            _place(known[id], newest.get(id) or asked[id], placements.get(id), reports.get(id), now_ms)
-            for id in known
-            if (newest.get(id) or asked.get(id)) and (asked.get(id) is None or asked[id].outcome != "dropped")
+            _place(known[id], result, placements.get(id), reports.get(id), now_ms)
+            for id, result in newest.items()
         ]
         pictures.append(_picture(row, sorted(places, key=lambda place: place.name)))
     return pictures

@@ -230,6 +230,7 @@ class AppsHub:
             commit_every_ms=0,
         )
         self._boards: list[Board] = []
+        self._line = AsyncExitStack()
 
     @classmethod
     @asynccontextmanager
@@ -240,13 +241,25 @@ class AppsHub:
         async with Store.open(folder / "hub.db") as store:
             hub = cls(store, folder, registry, keys or Keyring.generate())
             await hub.latest.load(store)
-            async with hub.connected():
+            await hub.connect()
+            try:
                 yield hub
+            finally:
                 for board in hub._boards:
                     await board._life.aclose()
+                await hub.disconnect()
+
+    async def connect(self) -> None:
+        """Connect to the broker."""
+        await self._line.enter_async_context(self._connected())
+
+    async def disconnect(self) -> None:
+        """End the connection."""
+        line, self._line = self._line, AsyncExitStack()
+        await line.aclose()
 
     @asynccontextmanager
-    async def connected(self) -> AsyncIterator[None]:
+    async def _connected(self) -> AsyncIterator[None]:
         """The hub's connection, as `hub.fleet.link` keeps one."""
         address = Address("hub", host="x", port=1, username="hub")
         async with self.broker.connect(address) as session, asyncio.TaskGroup() as tasks:
@@ -301,6 +314,14 @@ class AppsHub:
         self._boards.append(board)
         if online:
             await board.come()
+        return board
+
+    async def adopt(self, other: Board) -> Board:
+        """A board that this hub knows already, and that another one, of another time, has spoken to."""
+        board = Board(self, other.id, other.name)
+        board.key = other.key
+        self._boards.append(board)
+        await board.come()
         return board
 
     async def deploy(

@@ -160,7 +160,7 @@ class Registry:
         }
         return self._manifest(repository, manifest, tag)
 
-    def push_list(self, repository: str, by_architecture: Mapping[str, str]) -> str:
+    def push_list(self, repository: str, by_architecture: Mapping[str, str], *, tag: str = "") -> str:
         """Put a list of images there, each by its pinned reference; returns that of the list."""
         manifests = []
         for architecture, reference in by_architecture.items():
@@ -169,7 +169,7 @@ class Registry:
             platform = {"architecture": architecture, "os": "linux"}
             manifests.append({"mediaType": DOCKER, "size": len(body), "digest": digest, "platform": platform})
         return self._manifest(
-            repository, {"schemaVersion": 2, "mediaType": DOCKER_LIST, "manifests": manifests}, ""
+            repository, {"schemaVersion": 2, "mediaType": DOCKER_LIST, "manifests": manifests}, tag
         )
 
     def _manifest(self, repository: str, manifest: dict[str, Any], tag: str) -> str:
