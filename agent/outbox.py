@@ -25,6 +25,9 @@ reading for ever.  What holds at every moment, after a power cut, and with an ol
     much to the card as two transactions.  They go by themselves when there are many, when the disk
     refuses a commit, and at the close.  A power cut before that sends them once more, and the hub
     passes over them.
+9.  Cards wear by writes.  While the link sends at once what comes (`prompt`) and nothing else is held,
+    `append` offers readings to it first, under the numbers that they will have, and returns without
+    a write when the hub has them within WITHIN_S.  Whoever appends still has them until then.
 
 >>> async def example(path: Path) -> OutboxState:
 ...     async with Outbox.open(path, boot="b" * 32, max_bytes=1_000_000) as outbox:
@@ -45,14 +48,15 @@ import base64
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from agent.base.files import exists
 from agent.base.sqlite import Connection, Database
-from agent.shelf import SCHEMA, UPGRADES, VERSION, Cursor, Parcel, Row, Shelf
+from agent.shelf import SCHEMA, UPGRADES, VERSION, Cursor, Parcel, Row, Shelf, end_of
 from agent.wire.errors import Busy, LichenError, Refused
 from agent.wire.messages import MAX_MS, Ack, ClockState, Gap, OutboxState, Reading, block_of
 from agent.wire.plain import dumps
@@ -70,6 +74,23 @@ BLOCK_READINGS = 512
 """Most readings in one row: a batch takes a whole row, and the hub caps a batch."""
 OWED_READINGS = 2048
 """How many acknowledged readings may wait for the next commit to be deleted."""
+WITHIN_S = 3.0
+"""How long the hub may take to acknowledge readings that are not written yet."""
+OFFER_BYTES = 16 * 1024
+"""The largest block that is offered before it is written."""
+NOTES_S = 600.0
+"""How long a note may wait where no commit comes."""
+
+
+@dataclass(slots=True)
+class _Offer:
+    """A block that is on offer, as the row that it would be; ``over`` is set when it is acknowledged or
+    nobody sends any more."""
+
+    row: Row
+    cursor: Cursor
+    over: asyncio.Event
+    taken: bool = False
 
 
 class Outbox:
@@ -97,6 +118,10 @@ class Outbox:
         self._settled: dict[str, int] = {}  # up to where, of each stream that is held
         self._refused = False  # whether the last commit was
         self._unwritten: dict[str, str] = {}  # notes that wait for the next commit
+        self._now_s = asyncio.get_running_loop().time
+        self._noted_s = self._now_s()
+        self._is_prompt = False
+        self._offer: _Offer | None = None
 
     @classmethod
     @asynccontextmanager
@@ -116,14 +141,74 @@ class Outbox:
                 with contextlib.suppress(LichenError):
                     await outbox._settle()
 
+    @contextmanager
+    def prompt(self) -> Iterator[None]:
+        """While the block runs, somebody sends at once what is appended."""
+        self._is_prompt = True
+        try:
+            yield
+        finally:
+            self._is_prompt = False
+            if self._offer is not None:
+                self._offer.over.set()
+
     async def append(self, readings: Sequence[Reading], clock: ClockState) -> None:
-        """Commit readings in the order given; returns when they are on the disk.
+        """Keep readings in the order given; returns when they are on the disk, or at the hub.
 
         Raises Refused (codes "disk-full", "disk-read-only") and keeps none of them.
         """
         if not readings:
             return
+        if (offer := await self._make_offer(readings, clock)) is not None:
+            try:
+                async with asyncio.timeout(WITHIN_S):
+                    await offer.over.wait()
+            except TimeoutError:
+                pass
+            except asyncio.CancelledError:
+                if not await self._withdraw():
+                    await self._store(readings, clock)
+                raise
+            if await self._withdraw():
+                self.committed.set()
+                return
+        await self._store(readings, clock)
 
+    async def _make_offer(self, readings: Sequence[Reading], clock: ClockState) -> _Offer | None:
+        """Let the link send readings that are not written; None when they are to be written first."""
+        if not self._is_prompt or self._refused:
+            return None
+
+        def make(connection: Connection, shelf: Shelf) -> _Offer | None:
+            if shelf.readings or self._now_s() - self._noted_s > NOTES_S:
+                if shelf.state(connection, 0, self._settled).readings:
+                    return None  # what is held goes first
+                self._write_owed(connection, shelf)
+            rows = self._rows(readings, clock)
+            if len(rows) > 1 or len(rows[0].body) > OFFER_BYTES:
+                return None
+            return _Offer(rows[0], Cursor(shelf.last_id + 1), asyncio.Event())
+
+        self._offer = await self._do(make)
+        if self._offer is not None:
+            self.bell.set()
+        return self._offer
+
+    async def _withdraw(self) -> bool:
+        """End the offer.  Whether the hub has what was on it; its numbers are spent then."""
+
+        def end(_: Connection, shelf: Shelf) -> bool:
+            offer, self._offer = self._offer, None
+            if offer is None or not offer.taken:
+                return False
+            shelf.last_id = max(shelf.last_id, offer.cursor.row)  # a window has gone past it
+            if offer.row.span.stream == self.stream:
+                self._next = end_of(offer.row.span)
+            return True
+
+        return await self._do(end)
+
+    async def _store(self, readings: Sequence[Reading], clock: ClockState) -> None:
         def store(connection: Connection, shelf: Shelf) -> None:
             self._write_owed(connection, shelf)
             shelf.append(connection, self._rows(readings, clock), self._max_bytes)
@@ -149,7 +234,10 @@ class Outbox:
         """
 
         def look(connection: Connection, shelf: Shelf) -> Parcel | None:
-            return shelf.take(connection, after, until, max_bytes, max_blocks)
+            parcel, offer = shelf.take(connection, after, until, max_bytes, max_blocks), self._offer
+            if parcel is None and offer is not None and not offer.taken and after < offer.cursor <= until:
+                return shelf.wrap(offer.row, offer.cursor)
+            return parcel
 
         parcel = await self._do(look)
         if parcel is not None and self._settled.get(parcel.stream, 0) > parcel.last_seq - parcel.readings:
@@ -163,7 +251,9 @@ class Outbox:
         """Take the hub's word for what it has.  The streams of which that is more than before."""
 
         def note(_: Connection, shelf: Shelf) -> tuple[frozenset[str], bool]:
-            if ack.streams.get(self.stream, 0) >= self._next:
+            offer = self._offer
+            given = end_of(offer.row.span) if offer is not None else self._next
+            if ack.streams.get(self.stream, 0) >= given:
                 # Somebody wrote under our id what we never made, and the hub would take what we
                 # make next for that: go on under an id that nobody else knows.
                 log.warning("hub acknowledged readings that were never made", extra={"stream": self.stream})
@@ -174,9 +264,14 @@ class Outbox:
             owed = shelf.covered(Ack(self._settled))
             # A gap is declared with each batch until it is gone, and is rare.
             many = sum(owed.values()) > OWED_READINGS or any(shelf.runs[stream].gap for stream in owed)
+            if offer is not None and ack.streams.get(offer.row.span.stream, 0) == given - 1:
+                offer.taken = True
+                moved.add(offer.row.span.stream)
             return frozenset(moved), many
 
         moved, many = await self._do(note)
+        if self._offer is not None and self._offer.taken:
+            self._offer.over.set()
         if moved and (many or self._refused):
             with contextlib.suppress(Refused, Busy):
                 await self._settle()
@@ -260,6 +355,8 @@ class Outbox:
             self._last_id = done[0].last_id
             self._next += spent
             self._settled = {stream: seq for stream, seq in self._settled.items() if stream in done[0].runs}
+            if self._written:
+                self._noted_s = self._now_s()
             for name, text in self._written.items():
                 if self._unwritten.get(name) == text:
                     del self._unwritten[name]

@@ -75,15 +75,16 @@ class Reports:
     async def run(self) -> None:
         """Send until cancelled; each batch is a task of its own, so that they overlap."""
         self._outbox.bell.set()  # whatever is held has not been sent in this session
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._drive(self._lanes[0], group), name="lane")
-            while True:
-                await self._outbox.bell.wait()
-                self._outbox.bell.clear()
-                if self._look and len(self._lanes) == 1 and await self._divide():
-                    backlog, live = self._lanes
-                    group.create_task(self._drive_beside(live, backlog, group), name="head start")
-                self._lanes[-1].bell.set()
+        with self._outbox.prompt() if not self._hold_s else contextlib.nullcontext():
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._drive(self._lanes[0], group), name="lane")
+                while True:
+                    await self._outbox.bell.wait()
+                    self._outbox.bell.clear()
+                    if self._look and len(self._lanes) == 1 and await self._divide():
+                        backlog, live = self._lanes
+                        group.create_task(self._drive_beside(live, backlog, group), name="head start")
+                    self._lanes[-1].bell.set()
 
     def hurry(self, every_s: float, for_s: float) -> None:
         """Report every ``every_s``, if there is something, for the next ``for_s``."""

@@ -115,7 +115,7 @@ class Shelf:
         for columns in connection.execute("SELECT * FROM gaps ORDER BY from_ms"):
             gap = gaps[columns[0]] = Gap(*columns)
             # Where only a gap is left, the stream is older than those with blocks.
-            shelf.runs[gap.stream] = Run(1, 0, end(gap), end(gap), gap)
+            shelf.runs[gap.stream] = Run(1, 0, end_of(gap), end_of(gap), gap)
         sql = (
             "SELECT stream, min(id), max(id), min(seq0), max(seq0 + count), sum(count), sum(length(body))"
             " FROM blocks GROUP BY stream ORDER BY min(id)"
@@ -150,7 +150,7 @@ class Shelf:
         run = self._run(span)
         if run.bare:
             run.first_id = self.last_id
-        run.last_id, run.next = self.last_id, end(span)
+        run.last_id, run.next = self.last_id, end_of(span)
         self.readings += span.count
         self.bytes += len(row.body)
 
@@ -167,7 +167,7 @@ class Shelf:
                 "SELECT id, length(body), stream, seq0, count, from_ms, to_ms FROM blocks ORDER BY id LIMIT 1"
             ).fetchone()
             gap = Gap(*columns)
-            self._delete(connection, self.runs[gap.stream], id + 1, end(gap), gap.count, size)
+            self._delete(connection, self.runs[gap.stream], id + 1, end_of(gap), gap.count, size)
             lost[gap.stream] = joined(lost.get(gap.stream), gap)
         for gap in lost.values():
             self._declare(connection, gap)
@@ -178,7 +178,7 @@ class Shelf:
         connection.execute("UPDATE totals SET dropped = ?", (self.dropped,))
         run = self._run(gap)
         self._write_gap(connection, run, joined(run.gap, gap))
-        run.low = end(gap)
+        run.low = end_of(gap)
         run.next = max(run.next, run.low)
         bare = [stream for stream, other in self.runs.items() if other.bare and stream != gap.stream]
         for stream in bare[: max(0, len(bare) - GAP_STREAMS)]:
@@ -225,6 +225,13 @@ class Shelf:
         held, gaps = self._covering(stream)
         return Parcel(frame(held, gaps, bodies), stream, after_seq - 1, after_seq - seq0, Cursor(last_id))
 
+    def wrap(self, row: Row, cursor: Cursor) -> Parcel:
+        """A row that is not here, as a message's payload; it would come next."""
+        span = row.span
+        held, gaps = self._covering(span.stream)
+        held[span.stream] = Held(span.seq0, end_of(span))
+        return Parcel(frame(held, gaps, [row.body]), span.stream, end_of(span) - 1, span.count, cursor)
+
     def _covering(self, stream: str) -> tuple[dict[str, Held], list[Gap]]:
         """What a batch of ``stream`` says of it, and of the oldest other streams.
 
@@ -232,7 +239,7 @@ class Shelf:
         would count as lost without a reason.
         """
         names = [stream, *(other for other in self.runs if other != stream)][:HELD_STREAMS]
-        runs = [(name, self.runs[name]) for name in names]
+        runs = [(name, self.runs[name]) for name in names if name in self.runs]
         held = {name: Held(run.low, run.next) for name, run in runs}
         return held, [run.gap for _, run in runs if run.gap is not None]
 
@@ -245,7 +252,7 @@ class Shelf:
                 continue
             count = max(0, min(seq, run.next - 1) - run.low + 1)
             if run.gap is not None:
-                count += max(0, min(seq, end(run.gap) - 1) - run.gap.seq0 + 1)
+                count += max(0, min(seq, end_of(run.gap) - 1) - run.gap.seq0 + 1)
             if count:
                 found[stream] = count
         return found
@@ -279,7 +286,7 @@ class Shelf:
 
     def _cut_gap(self, connection: Connection, run: Run, gap: Gap, seq: int) -> None:
         """Remove a run's gap up to ``seq``."""
-        rest = end(gap) - seq - 1
+        rest = end_of(gap) - seq - 1
         if rest > 0:
             self._write_gap(connection, run, replace(gap, seq0=seq + 1, count=rest))
         else:
@@ -311,7 +318,7 @@ class Shelf:
         connection.executemany("INSERT OR REPLACE INTO notes VALUES (?, ?)", notes.items())
 
 
-def end(gap: Gap) -> int:
+def end_of(gap: Gap) -> int:
     """The seq after the last one of a gap."""
     return gap.seq0 + gap.count
 

@@ -144,6 +144,8 @@ class _Client(aiomqtt.Client):
         if alias is None and len(self._aliases) < self._most_aliases:
             alias = self._aliases[message.topic] = len(self._aliases) + 1
         properties = packets.publish_properties(message, alias)
+        if self.address.unix is None:
+            packets.expect_two_answers(self._client.socket())
         info = self._client.publish(topic, message.payload, message.qos, message.retain, properties)
         if info.rc == mqtt.MQTT_ERR_SUCCESS:
             # For paho only its own pings keep a link alive: 6 MB a month beside a report each minute.
@@ -240,8 +242,6 @@ class _Client(aiomqtt.Client):
         if self.address.unix is None:
             # Small messages, each waited for: Nagle's algorithm would hold them back.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # The broker's answer and the hub's come within moments: one acknowledgement for both (tcp(7)).
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
         self._while_ours(sock, self._watch)
 
     def _on_socket_close(self, client: mqtt.Client, userdata: Any, sock: Any) -> None:

@@ -5,8 +5,10 @@ Called by `agent.base.mqtt`, which moves them.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
+from typing import Any
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
@@ -63,6 +65,16 @@ def received(message: aiomqtt.Message) -> Message:
         getattr(message.properties, "ContentType", ""),
         getattr(message.properties, "MessageExpiryInterval", None),
     )
+
+
+def expect_two_answers(connection: Any) -> None:
+    """Let one TCP acknowledgement do for the broker's answer and the hub's, which come within moments.
+
+    Two would be 2 MB a month.  The kernel takes it for this once (tcp(7), TCP_QUICKACK: not permanent).
+    """
+    if connection is not None:  # paho's socket, which has no type of its own
+        with contextlib.suppress(OSError):  # it has just been closed
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
 
 
 def traffic(connection: socket.socket) -> tuple[int, int] | None:

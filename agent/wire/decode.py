@@ -348,10 +348,11 @@ def _ints(values: Sequence[Any]) -> tuple[int, ...] | None:
 
 
 def _floats(values: Sequence[Any]) -> tuple[float, ...] | None:
+    kinds = set(map(type, values))
+    if kinds == {float, int} and -MAX_INT <= min(values) <= max(values) <= MAX_INT:
+        values, kinds = tuple(map(float, values)), {float}
     # A sum is finite only if every term is.
-    if set(map(type, values)) == {float} and math.isfinite(sum(values)):
-        return tuple(values)
-    return None
+    return tuple(values) if kinds == {float} and math.isfinite(sum(values)) else None
 
 
 _SCALARS: dict[Any, Decoder] = {int: _int, float: _float, str: _str, bool: _bool, Path: _path, Any: _any}

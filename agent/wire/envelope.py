@@ -1,12 +1,12 @@
 """The bytes around a payload: compression, its name, and the limits on both sides of it.
 
 The content type of the MQTT message says which it is; sizes are checked before anything is
-inflated, and again while it is.  ``json/z1`` is zlib with the preset dictionary below (RFC 1950,
+inflated, and again while it is.  ``z1`` is zlib with the preset dictionary below (RFC 1950,
 section 2.2): a batch is short, and without one half of it would be the same words each time.
 
 >>> data, content_type = pack(b'{"value":[' + b"21.5," * 100 + b"21.5]}")
 >>> content_type, len(data) < 40
-('json/z1', True)
+('z1', True)
 >>> len(unpack(data, content_type))
 516
 """
@@ -25,7 +25,7 @@ COMPRESS_ABOVE = 256
 JSON = "application/json"
 ZLIB_JSON = "application/json+zlib"
 """zlib without a dictionary, as older boards send it."""
-Z1_JSON = "json/z1"
+Z1_JSON = "z1"
 """Short, for it travels with each report."""
 Z1 = (
     b'{"board":"","version":"","log_key":"","seal_key":"","started_ms":17,"hostname":"","model":"Raspberry '
@@ -41,7 +41,7 @@ Z1 = (
     b'24,25,26,27,28,29],"mono_ms":[],"wall_ms":[17],"value":[],"stale":[]}]}'
     b'{"held":{"":{"low":,"next":}},"gaps":[],"blocks":[{"boot":"","stream":"","seq0":'
 )
-"""The dictionary of "json/z1".  Never to be changed: what was packed with it is stored.  What occurs
+"""The dictionary of "z1".  Never to be changed: what was packed with it is stored.  What occurs
 most stands last, where a reference to it is shortest."""
 
 
@@ -49,7 +49,7 @@ def pack(payload: bytes) -> tuple[bytes, str]:
     """The bytes to send and their content type; compressed when that pays."""
     if len(payload) <= COMPRESS_ABOVE:
         return payload, JSON
-    squeezer = zlib.compressobj(6, zdict=Z1)
+    squeezer = zlib.compressobj(9, zdict=Z1)
     return squeezer.compress(payload) + squeezer.flush(), Z1_JSON
 
 

@@ -252,7 +252,7 @@ def block_of(readings: Sequence[Reading], *, boot: str, stream: str, seq0: int, 
         sensor=tuple(index[reading.sensor] for reading in readings),
         mono_ms=_differences([reading.mono_ms for reading in readings]),
         wall_ms=_differences([reading.wall_ms for reading in readings]),
-        value=tuple(reading.value for reading in readings),
+        value=tuple(_short(reading.value) for reading in readings),
         stale=tuple(row for row, reading in enumerate(readings) if reading.stale) or None,
     )
 
@@ -303,6 +303,11 @@ def _check_columns(block: Block, where: str) -> None:
     stale = block.stale or ()
     if any(before >= after for before, after in pairwise((-1, *stale, rows))):
         raise Refused(f"{where}.stale: not rows of the block (0 to {rows - 1}) in order")
+
+
+def _short(value: float | None) -> float | None:
+    """The same number as few characters as it can be: 0 and not 0.0."""
+    return int(value) if value is not None and value.is_integer() and abs(value) <= MAX_MS else value
 
 
 def _differences(times: Sequence[int]) -> tuple[int, ...]:

@@ -136,7 +136,7 @@ async def _age(lab: Lab, board: Board) -> None:
     """
     text = board.config_file.read_text()
     hasty = tomllib.loads(text)
-    hasty["report"] = {"every_s": 0.1}
+    hasty["report"] = {"every_s": 0.2, "commit_every_s": 0.1}  # what does not go at once is written
     hasty["sensors"] = [{**sensor, "interval_s": 0.1} for sensor in hasty["sensors"]]
     board.config_file.write_text(tomli_w.dumps(hasty))
     await board.start()

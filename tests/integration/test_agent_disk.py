@@ -96,7 +96,8 @@ class Board:
 
 
 @contextlib.asynccontextmanager
-async def joined(folder: Path, disk: Path) -> AsyncIterator[Board]:
+async def joined(folder: Path, disk: Path, *, commit_every_s: float = 0.1) -> AsyncIterator[Board]:
+    """Commits that come before their report are written; others the hub may take before they are."""
     port = free_port()
     hub = HomeHub(folder / "hub", port)
     identity = open_identity(disk / "state")
@@ -105,7 +106,7 @@ async def joined(folder: Path, disk: Path) -> AsyncIterator[Board]:
     settings = {
         "state_dir": str(disk / "state"),
         "runtime_dir": str(folder / "run"),
-        "report": {"every_s": 0.2},
+        "report": {"every_s": 0.2, "commit_every_s": commit_every_s},
         "link": {"backoff_low_s": 0.05, "backoff_high_s": 0.2, "resend_s": 1},
         "sensors": SENSORS,
     }
@@ -152,6 +153,19 @@ async def test_a_disk_that_fills_up_ends_nobody_and_is_over_by_itself(tmp_path: 
             times = [reading.mono_ms for reading in board.ear.readings]
             assert max(after - before for before, after in pairwise(times)) < 1000
             assert not board.ear.holes
+            assert await board.agent.stop() == 0
+
+
+async def test_what_the_hub_takes_at_once_needs_no_room(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=3m", "tmpfs") as disk:
+        async with joined(tmp_path, disk, commit_every_s=0.2) as board:
+            await board.agent.start()
+            await board.until(board.hears_more(), "readings arrive")
+            board.fill()
+            await board.until(board.hears_more(), "readings arrive")
+            await board.until(lambda: board.has_problem("disk-full"), "it is told", 90)
+            await board.until(board.hears_more(), "readings arrive")
+            assert "cannot be committed" not in board.agent.tail()
             assert await board.agent.stop() == 0
 
 
