@@ -1,4 +1,4 @@
-"""Readings that the hub has before they are written: the card is spared, nothing is lost, nothing kept twice."""
+"""Readings that the hub has before they are written: the card is spared, nothing lost, nothing kept twice."""
 
 from __future__ import annotations
 
