@@ -3,8 +3,9 @@
     python docs/generate.py            writes the pages
     python docs/generate.py --check    names the pages that are stale, and fails when there are any
 
-Owns how a configuration class, a command line and the API look as Markdown.  What is said of a
-key stands below the key (`agent/config.py`), of an option or a command at its definition.
+Owns how a configuration class, a command line, the API and the table of compose look as Markdown.
+What is said of a key stands below the key (`agent/config.py`), of an option or a command at its
+definition.
 `make docs` writes; tests/arch checks.
 """
 
@@ -14,11 +15,13 @@ import argparse
 import ast
 import dataclasses
 import inspect
+import itertools
 import os
 import re
 import sys
 import textwrap
 import types
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -41,6 +44,7 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "lichen-hub.md", hub_commands()
     yield "lichen.md", operator_commands()
     yield "api.md", api()
+    yield "compose.md", compose()
 
 
 # --- configuration -----------------------------------------------------------------------------
@@ -327,6 +331,43 @@ def shape(schema: dict[str, Any]) -> str:
     if isinstance(schema.get("additionalProperties"), dict):
         return f"object of {shape(schema['additionalProperties'])}"
     return str(schema.get("type", "anything"))
+
+
+# --- compose -------------------------------------------------------------------------------------
+
+
+def compose() -> str:
+    from hub.apps.draft import Judgement
+    from hub.apps.table import TABLE
+
+    counts = Counter(row.judgement for row in TABLE.values())
+    summary = ", ".join(f"{counts[each]} {each}" for each in get_args(Judgement) if counts[each])
+    text = f"""# compose files
+
+What becomes of each key of the [compose specification](https://compose-spec.io) on a board: {summary}.
+`*` is a name that the recipe chooses. What is ignored or refused as a whole speaks for all that is
+below it. `lichen app check` says the same of a file, line by line.
+
+- **supported** does what compose says
+- **emulated** does it in another way, which is said
+- **ignored** changes nothing here
+- **refused** would not do what its author expects, so the app is not deployed
+"""
+    for kind, rows in itertools.groupby(TABLE.items(), key=lambda entry: section_of(entry[0])):
+        text += f"\n## {kind}\n\n| key | | |\n|---|---|---|\n"
+        text += "".join(f"| `{key}` | {row.judgement} | {escaped(row.reason)} |\n" for key, row in rows)
+    return text
+
+
+def section_of(key: str) -> str:
+    """Where a key of compose is: at the top, of a service, of a network, ..."""
+    first, _, rest = key.partition(".")
+    return f"{first}.*" if rest.startswith("*.") else "the top"
+
+
+def escaped(text: str) -> str:
+    """``text`` where Markdown would see signs of its own."""
+    return text.replace("|", "\\|").replace("*", "\\*")
 
 
 def is_same(one: str, other: str) -> bool:

@@ -95,7 +95,7 @@ def _chosen(
         return value
     if operator.endswith("-"):
         return _expand(word, env, unset, depth + 1)
-    said = _expand(word, env, unset, depth + 1).strip()
+    said = " ".join(_expand(word, env, unset, depth + 1).split())
     raise Refused(
         f"{name} must be set" + (f": {said[:200]}" if said else ""),
         code="interpolation",

@@ -187,6 +187,8 @@ class _Tree:
 
     def _scalar(self, event: Any) -> Node:
         tag = self._tag(event, ("str", "int", "float", "bool", "null", "timestamp"))
+        if not units.is_text(event.value):
+            raise self._error(event, "a character that no text can have")
         is_plain = event.style is None and tag in ("", "!reset", "!override")
         is_typed = tag in ("int", "float", "bool", "null")
         value = _resolved(event.value) if is_plain or is_typed else event.value

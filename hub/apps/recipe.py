@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 
 from agent.wire.errors import Refused
 from hub.apps.interpolate import interpolate
+from hub.apps.units import is_text
 
 MAX_FILES = 256
 MAX_FILE_CHARACTERS = 512 * 1024
@@ -56,8 +57,10 @@ class Recipe:
         if len(self.files) > MAX_FILES:
             raise _refused(f"{len(self.files)} files, where a recipe may have {MAX_FILES}")
         for path, text in self.files.items():
-            if path != inside(path):
+            if not path or path != inside(path):
                 raise _refused(f"{path!r} is no path inside of a recipe")
+            if not is_text(text):
+                raise _refused(f"{path} is no text")
             if len(text) > MAX_FILE_CHARACTERS:
                 raise _refused(f"{path} has {len(text):,} characters of {MAX_FILE_CHARACTERS:,} allowed")
         if (total := sum(map(len, self.files.values()))) > MAX_CHARACTERS:

@@ -35,6 +35,7 @@ MAX_DEPTH = 32
 MAX_ACTIONS = 10_000
 MAX_CHARACTERS = 512 * 1024
 
+_KEYWORDS = ("env", "secret", "if", "else", "eq", "end")
 _COMMENT = re.compile(r"\{\{(?:- )?/\*.*?\*/(?: -)?\}\}", re.DOTALL)
 _WORD = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]*|"(?:[^"\\\n]|\\.)*"|`[^`]*`|[()])')
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)")
@@ -181,12 +182,13 @@ def _end(text: str, position: int) -> int:
 
 
 def _words(action: str, file: str, line: int) -> list[str]:
-    words, position = [], 0
-    action = action.rstrip()
+    words: list[str] = []
+    action, position = action.rstrip(), 0
     while position < len(action):
         found = _WORD.match(action, position)
         if not found:
-            raise _refused(file, line, f"{action[position:].strip()[:40]!r} is not understood")
+            odd = words[0] if words and words[0] not in _KEYWORDS else action[position:].strip()
+            raise _refused(file, line, f"{odd[:40]!r} is not supported")
         words.append(found[1])
         position = found.end()
     return words

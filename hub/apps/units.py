@@ -1,6 +1,6 @@
-"""Numbers, durations, sizes and modes as compose writes them.
+"""Text, numbers, durations, sizes and modes as compose writes them.
 
-Each function raises ValueError with a reason for what is none.
+Each of them raises ValueError with a reason for what is none.
 
 >>> duration_ms("1m30s"), size_bytes("1.5g"), mode("0440"), whole("0x10")
 (90000, 1610612736, 288, 16)
@@ -13,7 +13,8 @@ import re
 
 from agent.wire.plain import show
 
-_WHOLE = re.compile(r"[+-]?(0[xX][0-9a-fA-F]{1,16}|0[bB][01]{1,64}|0[oO]?[0-7]{1,22}|[0-9]{1,19})")
+_ODD = re.compile("[\0\ud800-\udfff]")
+_WHOLE = re.compile(r"[+-]?(0[xX][0-9a-fA-F]{1,16}|0[bB][01]{1,64}|0[oO]?[0-7]{1,22}|[1-9][0-9]{0,18}|0)")
 _NUMBER = re.compile(r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,3})?")
 _PART = re.compile(r"([0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(ns|us|µs|μs|ms|s|m|h|d|w)")
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) ?([kmgtp]?)i?b?", re.IGNORECASE)
@@ -23,6 +24,11 @@ _MS = {
     "ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4, "h": 3.6e6,
     "d": 8.64e7, "w": 6.048e8,
 }  # fmt: skip
+
+
+def is_text(text: str) -> bool:
+    """Whether text can be stored and given to a process: no NUL, no half of a surrogate."""
+    return not _ODD.search(text)
 
 
 def whole(text: str) -> int:

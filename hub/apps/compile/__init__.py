@@ -27,6 +27,7 @@ from hub.apps.draft import Draft, Verdict
 from hub.apps.loader import load
 from hub.apps.recipe import Recipe
 from hub.apps.tree import Node
+from hub.apps.units import is_text
 from hub.apps.verdicts import verdicts
 
 APP = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -72,6 +73,9 @@ def _judged(recipe: Recipe, env: Mapping[str, str], app: str) -> tuple[Scope, li
             code="compose",
             hint="lower-case letters, digits, '_' and '-', at most 40",
         )
+    for name, value in env.items():
+        if not is_text(name + value):
+            raise Refused(f"{name[:60]!r} in the app's env is no text", code="env")
     env = {**env, "STACK_NAME": app, "COMPOSE_PROJECT_NAME": app}
     document = load(recipe, env)
     services = active_services(document.root, env)
