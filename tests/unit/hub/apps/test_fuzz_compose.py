@@ -69,7 +69,8 @@ def test_env_files_of_anything(text: str) -> None:
 
 templates = written_with(
     "{{", "}}", "{{- ", " -}}", ' env "A" ', ' secret "s" ', " if ", " else ", " end ", " eq ", "(", ")",
-    '"x"', "`", '"', "\\", "/*", "*/", "\n", '{{ if env "A" }}', "{{ else }}", "{{ end }}", '{{ secret "s" }}',
+    '"x"', "`", '"', "\\", "/*", "*/", "\n", '{{ if env "A" }}', "{{ else }}", "{{ end }}",
+    '{{ secret "s" }}',
 )  # fmt: skip
 
 
