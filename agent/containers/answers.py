@@ -58,7 +58,8 @@ PULL_CODES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"server gave HTTP response to HTTPS client", "plain-http"),
         (r"manifest unknown|name unknown|not found|no image found|digest", "image"),
         (r"refused|no such host|time-?out|unreachable|no route|reset by peer|EOF|TLS|x509", "registry"),
-        (r"server misbehaving|temporary failure|(status:|registry) 5\d\d|too many ?requests", "registry"),
+        (r"server misbehaving|temporary failure|(status:|registry) 5\d\d", "registry"),
+        (r"toomanyrequests|too many requests", "registry"),
     )
 )
 PULL_PREFIX = re.compile(r"^(?:initializing source|copying system image from manifest list:) ?\S*: ")

@@ -29,11 +29,13 @@ OURS = json.dumps({"label": [LABEL_APP]})
 
 
 class Client:
-    """The way to the service at ``path`` for one thread; ``api`` is podman-py's HTTP client."""
+    """The way to the service at ``path`` for one thread; ``api`` is podman-py's HTTP client, and ``hint``
+    what to do when nobody answers."""
 
-    def __init__(self, api: Any, path: Path) -> None:
+    def __init__(self, api: Any, path: Path, hint: str = "") -> None:
         self._api = api
         self._path = path
+        self._hint = hint
 
     def get(self, what: str, path: str, **params: Any) -> Any:
         """The JSON of an answer."""
@@ -47,6 +49,8 @@ class Client:
 
     def ask(self, method: str, what: str, path: str, *, limit_s: float = CHANGE_S, **options: Any) -> Any:
         """The answer.  Raises Refused with a code, and LinkDown (code "podman-down") when none comes."""
+        if not self._path.is_socket():
+            raise LinkDown(f"{what}: there is no Podman at {self._path}", code="podman-down", hint=self._hint)
         began_s = time.monotonic()
         call = {"GET": self._api.get, "POST": self._api.post, "DELETE": self._api.delete}[method]
         try:
@@ -57,7 +61,7 @@ class Client:
             reason = f"{what}: Podman does not answer at {self._path}"
             if time.monotonic() - began_s >= limit_s:
                 reason = f"{what}: Podman did not answer within {limit_s:g} s"
-            raise LinkDown(reason, code="podman-down") from error
+            raise LinkDown(reason, code="podman-down", hint=self._hint) from error
         return answer
 
 

@@ -53,6 +53,7 @@ T = TypeVar("T")
 
 SOCKETS = (Path("/run/lichen/podman.sock"), Path("/run/podman/podman.sock"))
 VERSION = "4.0.0"
+HINT = "look at it: systemctl status podman.socket podman.service"
 STALL_S = 120.0
 QUICK_THREADS = 2
 SLOW_THREADS = 4
@@ -63,12 +64,12 @@ MAX_SECRET = 511_999
 
 @asynccontextmanager
 async def open_engine(
-    config: Containers, runtime_dir: Path, *, stall_s: float = STALL_S
+    config: Containers, runtime_dir: Path, *, stall_s: float = STALL_S, sockets: Sequence[Path] = SOCKETS
 ) -> AsyncIterator[Podman]:
     """The engine of this board: by the socket configured, by systemd's, or by a service of our own."""
     named = config.socket
     if named is None and config.storage is None:
-        named = next((path for path in SOCKETS if _answers(path)), None)
+        named = next((path for path in sockets if _answers(path)), None)
     if named is not None:
         with contextlib.closing(Podman(named, stall_s=stall_s)) as podman:
             yield podman
@@ -132,7 +133,7 @@ class Podman:
             api = podman.PodmanClient(base_url=f"unix://{self._path}", version=VERSION).api
             # A kept connection would be cut in the middle of a request when the idle service ends.
             api.headers["Connection"] = "close"
-            self._clients.own = Client(api, self._path)
+            self._clients.own = Client(api, self._path, "" if self.service else HINT)
         client: Client = self._clients.own
         return client
 

@@ -34,9 +34,9 @@ LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 BUSYBOX = Path("/bin/busybox")
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
-USER, PASSWORD = "reader", "hush"
+USER, PASSWORD = "reader", "not for everybody"
 # bcrypt of the password, by libcrypt.
-HTPASSWD = f"{USER}:$2b$04$abcdefghijklmnopqrstuuppZFpU9n.F.R29ic//YRPBUgRHbgy9m\n"
+HTPASSWD = f"{USER}:$2b$04$abcdefghijklmnopqrstuurV34DXHLjOKqEOkH0xlk0i6H8el1GVq\n"
 
 
 def digest_of(data: bytes) -> str:
@@ -296,7 +296,12 @@ class Door:
             return
         connection = http.client.HTTPConnection(self.behind.address, timeout=20)
         try:
-            headers = {key: value for key, value in asked.headers.items() if key.lower() != "host"}
+            # A header that is there several times, as Accept is, means the same as one with commas.
+            headers = {
+                key: ", ".join(asked.headers.get_all(key, ()))
+                for key in asked.headers
+                if key.lower() != "host"
+            }
             connection.request(asked.command, asked.path, headers=headers)
             answer = connection.getresponse()
             body = answer.read()
