@@ -50,6 +50,12 @@ CONFIGURATION = (
     Path("/etc/containers/containers.conf.d"),
 )
 
+# systemd's to the agent, and what would make podman the client of another one.
+NOT_FOR_THE_CHILD = frozenset(
+    {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"}
+    | {"CONTAINER_HOST", "CONTAINER_CONNECTION"}
+)
+
 # The service looks for its socket as number 3, and for its own pid in LISTEN_PID.
 HAND_OVER = 'export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@" 3<&0 </dev/null'
 
@@ -120,14 +126,20 @@ class Service:
         self._trouble = ""
         self._loop.remove_reader(self._socket)
         self._says = os.memfd_create("podman")
-        self._process = subprocess.Popen(
-            ["/bin/sh", "-c", HAND_OVER, "sh", *self._arguments],
-            stdin=self._socket.fileno(),
-            stdout=subprocess.DEVNULL,
-            stderr=self._says,
-            env=dict(self._environment),
-            start_new_session=True,  # Ctrl-C is meant for the agent
-        )
+        try:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", HAND_OVER, "sh", *self._arguments],
+                stdin=self._socket.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=self._says,
+                env=dict(self._environment),
+                start_new_session=True,  # Ctrl-C is meant for the agent
+            )
+        except OSError as error:  # no memory, or too many processes
+            os.close(self._says)
+            self._turn_away(f"{error}")
+            self._await_connection()
+            return
         self._ended.clear()
         self._pidfd = os.pidfd_open(self._process.pid)
         self._loop.add_reader(self._pidfd, self._on_end)
@@ -143,13 +155,13 @@ class Service:
             lines = said.read().decode(errors="replace").split("\n")
         if code > 0:
             last = next((line for line in reversed(lines) if line.strip()), "")
-            self._trouble = f"it ended with {code}: {last.strip()[:300]}"
-            self._turn_away()
+            self._turn_away(f"it ended with {code}: {last.strip()[:300]}")
         self._ended.set()
         self._await_connection()
 
-    def _turn_away(self) -> None:
+    def _turn_away(self, why: str) -> None:
         """Whoever waits for a service that cannot start is told now, and comes again when it likes."""
+        self._trouble = why
         with contextlib.suppress(BlockingIOError):
             while True:
                 connection, _ = self._socket.accept()
@@ -165,7 +177,7 @@ async def serve(runtime_dir: Path, storage: Path | None = None) -> AsyncIterator
         if len(os.fsencode(path)) > MAX_SOCKET_PATH:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lichen-"))
             path = Path(folder) / "podman.sock"
-        environment = dict(os.environ)
+        environment = surroundings(os.environ)
         if wanted := configuration(storage):
             file = runtime_dir / "containers.conf"
             write_file(file, wanted, sync=False)
@@ -177,6 +189,13 @@ async def serve(runtime_dir: Path, storage: Path | None = None) -> AsyncIterator
             yield service
         finally:
             await service.close()
+
+
+def surroundings(environment: Mapping[str, str]) -> dict[str, str]:
+    """What the child finds in its environment: ours, without what was said to the agent alone."""
+    kept = {key: value for key, value in environment.items() if key not in NOT_FOR_THE_CHILD}
+    # netavark looks for iptables, and Debian's is where a user's PATH does not look.
+    return {**kept, "PATH": f"{environment.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
 
 
 def find_program(name: str, path: str | None = None) -> Path | None:

@@ -190,4 +190,7 @@ class Engine(Protocol):
     async def logs(
         self, id: str, *, tail: int | None = None, since_ms: int | None = None
     ) -> Sequence[LogLine]:
-        """Lines that are there now; ``container`` of each is empty.  Never follows."""
+        """Lines that are there now; ``container`` of each is empty.  Never follows.
+
+        Podman 4 tells times in whole seconds, and ``since_ms`` counts in those: from its second on.
+        """

@@ -61,6 +61,7 @@ class Kit(Protocol):
     def private_image(self) -> str: ...
     def troubled(self, fault: str) -> str: ...
     async def until_troubled(self) -> None: ...
+    def heal(self) -> None: ...
     def break_image(self, reference: str) -> None: ...
     def kill_service(self) -> None: ...
     def name(self) -> str: ...
@@ -104,6 +105,9 @@ class Fake:
 
     async def until_troubled(self) -> None:
         await until(self._is_pulling)
+
+    def heal(self) -> None:
+        self.podman.pull_s = 0
 
     async def _is_pulling(self) -> bool:
         return bool(self.podman.pulling)
@@ -170,6 +174,9 @@ class Real:
 
     async def until_troubled(self) -> None:
         await asyncio.to_thread(self.door.reached.wait, 10)
+
+    def heal(self) -> None:
+        self.door.fault = ""
 
     def break_image(self, reference: str) -> None:
         self.stand.lose_layer(reference)
@@ -685,3 +692,6 @@ async def test_a_service_that_is_killed_in_a_call_is_back_for_the_next(kit: Kit)
         kit.kill_service()
     assert (await find(kit, name)).phase == "running"
     await kit.engine.stop(name, 1)
+    assert await kit.engine.find_image(reference) is None
+    kit.heal()
+    assert not (await kit.engine.pull(reference, plain_http=True)).broken

@@ -93,6 +93,11 @@ def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         daemon.configuration(Path("/a/containers"), {"CONTAINERS_CONF": str(there)})
 
 
+def test_the_child_hears_nothing_that_was_said_to_the_agent() -> None:
+    told = {"NOTIFY_SOCKET": "/run/n", "WATCHDOG_USEC": "5", "CONTAINER_HOST": "tcp://x", "LANG": "C"}
+    assert daemon.surroundings({**told, "PATH": "/bin"}) == {"LANG": "C", "PATH": "/bin:/usr/sbin:/sbin"}
+
+
 def test_programs_are_found_as_a_shell_finds_them(machine: Machine) -> None:
     (machine.bin / "folder").mkdir()
     (machine.bin / "text").touch(mode=0o644)
