@@ -23,6 +23,7 @@ from hub.apps.tree import Node, with_paths
 from hub.apps.verdicts import verdicts
 
 DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+MAX_EXTENDS = 16
 MAX_CHARACTERS = 2 * 1024 * 1024
 """Of all values of a file together, with variables put in."""
 
@@ -81,7 +82,7 @@ class _Loading:
         self._recipe = recipe
         self._env = env
         self._files: dict[str, Node] = {}
-        self.warnings: list[Verdict] = []
+        self.warnings: dict[Verdict, None] = {}
 
     def file(self, file: str) -> Node:
         """A file on its own, checked, its services extended."""
@@ -117,6 +118,8 @@ class _Loading:
         source = extends["file"].text() or file
         if source not in self._recipe:
             raise extends.refused(f"the recipe has no file {source[:200]!r}")
+        if len(chain) > MAX_EXTENDS:
+            raise extends.refused(f"services extend each other more than {MAX_EXTENDS} deep")
         if (source, name) in chain:
             circle = " -> ".join(each for _, each in (*chain, (source, name)))
             raise extends.refused(f"services extend each other in a circle: {circle}")
@@ -131,7 +134,7 @@ class _Loading:
 class _Variables:
     """Puts variables into the values of one file."""
 
-    def __init__(self, env: Mapping[str, str], warnings: list[Verdict]) -> None:
+    def __init__(self, env: Mapping[str, str], warnings: dict[Verdict, None]) -> None:
         self._env = env
         self._warnings = warnings
         self._characters = 0
@@ -148,9 +151,7 @@ class _Variables:
     def _text(self, node: Node) -> Node:
         def unset(name: str) -> None:
             reason = f"{name} is not set in the app's env, so it is empty here"
-            verdict = Verdict(node.file, node.line, node.path, "warned", reason)
-            if verdict not in self._warnings:
-                self._warnings.append(verdict)
+            self._warnings[Verdict(node.file, node.line, node.path, "warned", reason)] = None
 
         try:
             value = interpolate(node.value, self._env, unset=unset)

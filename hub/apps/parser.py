@@ -28,6 +28,8 @@ from hub.apps.tree import Node, refused
 MAX_CHARACTERS = 256 * 1024
 MAX_NODES = 20_000
 """Of one file, aliases unfolded."""
+MAX_ENTRIES = 1_024
+"""Of one list or mapping: what is checked against each other is never much."""
 MAX_DEPTH = 32
 
 _YAML = "tag:yaml.org,2002:"
@@ -151,6 +153,8 @@ class _Tree:
         parent = self._stack[-1]
         parent.size += whole.size
         parent.depth = max(parent.depth, whole.depth + 1)
+        if max(len(parent.entries), len(parent.values)) >= MAX_ENTRIES:
+            raise refused(parent.node, f"more than {MAX_ENTRIES:,} entries")
         if parent.size > MAX_NODES:
             raise refused(parent.node, f"unfolds to more than {MAX_NODES:,} values")
         if parent.depth > MAX_DEPTH:

@@ -9,7 +9,7 @@ registry, a board or the store, so the same recipe and env always give the same 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from agent.wire.decode import decode, plain
@@ -31,6 +31,7 @@ from hub.apps.units import is_text
 from hub.apps.verdicts import verdicts
 
 APP = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+MAX_SERVICES = 64
 _UNPINNED = "@sha256:" + "0" * 64
 
 
@@ -82,16 +83,20 @@ def _judged(recipe: Recipe, env: Mapping[str, str], app: str) -> tuple[Scope, li
     root = document.root
     if not services:
         raise root["services"].refused("no service is left to run", hint="name one, or set COMPOSE_PROFILES")
+    if len(services) > MAX_SERVICES:
+        raise root["services"].refused(f"{len(services)} services, of {MAX_SERVICES} allowed")
     active = root.with_value({**root.value, "services": root["services"].with_value(services)})
     judged = [*verdicts(active), *_asleep(root, services)]
-    ignored = [each.key for each in judged if each.verdict == "ignored"]
-    warnings = [each for each in document.warnings if not _is_below(each.key, ignored)]
+    ignored = {each.key for each in judged if each.verdict == "ignored"}
+    warnings = [each for each in document.warnings if ignored.isdisjoint(_above(each.key))]
     return Scope(app, env, recipe, root, services, warnings), judged
 
 
-def _is_below(key: str, keys: Iterable[str]) -> bool:
-    """Whether a key is one of ``keys`` or below one."""
-    return any(key == each or key.startswith((f"{each}.", f"{each}[")) for each in keys)
+def _above(key: str) -> Iterator[str]:
+    """A key, and those that it is below: "a.b[0]", "a.b" and "a"."""
+    yield key
+    for mark in re.finditer(r"[.\[]", key):
+        yield key[: mark.start()]
 
 
 def _asleep(root: Node, services: Mapping[str, Node]) -> list[Verdict]:
