@@ -79,6 +79,16 @@ def test_it_starts_a_registry_once_and_stops_it_by_its_pid(checkout: Checkout) -
     assert checkout.run("stop").stdout == "", "there is nothing to stop"
 
 
+def test_another_port_moves_the_registry(checkout: Checkout) -> None:
+    assert checkout.run("start").returncode == 0
+    before = checkout.pid
+    checkout.port = free_port()
+    moved = checkout.run("start")
+    assert moved.returncode == 0, moved.stderr
+    assert not Path(f"/proc/{before}/exe").exists()
+    assert checkout.digest()
+
+
 def test_a_port_that_somebody_else_has_is_said(checkout: Checkout, tmp_path: Path) -> None:
     assert checkout.run("start").returncode == 0
     other = Checkout(tmp_path / "other")
