@@ -82,7 +82,7 @@ async def test_an_order_is_published_once_and_kept_for_who_is_away(hub: AppsHub,
     await hub.disconnect()
     await hub.deploy("other", recipe(image), boards=["pump"])
     await hub.connect()
-    await pump.order(2)
+    await published(hub, pump.id, 2)
     await hub.disconnect()
     await hub.connect()  # nothing is new
     await hub.deploy("third", recipe(image), boards=["pump"])
