@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hub.access.keys import Keyring
@@ -31,9 +31,12 @@ async def nobody_waits() -> None:
     """Nobody has to be told of keys first."""
 
 
-def new_desk_of(store: Store, now_ms: Callable[[], int], keys: Keyring = KEYS) -> Desk:
-    """The apps of a hub without a registry of its own."""
-    return new_desk(store, keys, Vault(bytes(32)), now_ms, announced=nobody_waits)
+def new_desk_of(
+    store: Store, now_ms: Callable[[], int], keys: Keyring = KEYS, *, plain_http: Sequence[str] = ()
+) -> Desk:
+    """The apps of a hub."""
+    vault = Vault(bytes(32))
+    return new_desk(store, keys, vault, now_ms, announced=nobody_waits, plain_http=plain_http)
 
 
 def new_ingest(

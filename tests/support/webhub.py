@@ -51,6 +51,7 @@ from support.ingest import new_alerts, new_desk_of, new_ingest
 ADMIN, PASSWORD = "admin", "correct horse battery"
 STREAM = "s" * 16
 BOOT = "b" * 32
+SEAL_KEY = "qYlTKtrVR+F2ieovoqQMP9IBXphgpoFtQLnkTbe3GQo="
 
 SENSORS = (
     Sensor("capacity.cpu", "capacity", "%", "load", 10_000),
@@ -84,11 +85,13 @@ class WebHub:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, directory: Path, *, port: int = 0) -> AsyncIterator[WebHub]:
-        """A hub that answers on the loopback."""
+    async def open(
+        cls, directory: Path, *, port: int = 0, plain_http: Sequence[str] = ()
+    ) -> AsyncIterator[WebHub]:
+        """A hub that answers on the loopback; ``plain_http`` are registries."""
         with ThreadPoolExecutor(1) as executor:
             async with Store.open(directory / "hub.db") as store:
-                hub = await cls._made(store, directory, executor)
+                hub = await cls._made(store, directory, executor, plain_http)
                 await hub.access.create_admin(ADMIN, PASSWORD)
                 await hub.start(port)
                 try:
@@ -97,7 +100,9 @@ class WebHub:
                     await hub.stop()
 
     @classmethod
-    async def _made(cls, store: Store, directory: Path, executor: ThreadPoolExecutor) -> WebHub:
+    async def _made(
+        cls, store: Store, directory: Path, executor: ThreadPoolExecutor, plain_http: Sequence[str]
+    ) -> WebHub:
         latest = Latest()
         await latest.load(store)
         hub: WebHub | None = None
@@ -108,7 +113,7 @@ class WebHub:
         keys = Keyring.generate()
         authority = Authority.create(directory, keys.hub, "127.0.0.1", time.time_ns() // 1_000_000)
         config = Config(name="north")
-        desk = new_desk_of(store, now_ms, keys)
+        desk = new_desk_of(store, now_ms, keys, plain_http=plain_http)
         revocation = Revocation(store, authority, latest, now_ms, deny=lambda boards: None, executor=executor)
         joining = Joining(
             store,
@@ -191,13 +196,13 @@ class WebHub:
         joined_ms = self.now_ms - 90 * 86_400_000 if joined_ms is None else joined_ms
         async with self.store.write() as tx:
             await boards.add_board(
-                tx, id=id, name=name, labels=labels, log_key="log", seal_key="seal", joined_ms=joined_ms
+                tx, id=id, name=name, labels=labels, log_key="log", seal_key=SEAL_KEY, joined_ms=joined_ms
             )
             await events.add_event(tx, at_ms=joined_ms, kind="joined", text="joined with token 1", board=id)
         if not heard:
             return id
         about = self._abouts[name] = About(
-            board=id, version="0.1.0", log_key="log", seal_key="seal", boot=BOOT,
+            board=id, version="0.1.0", log_key="log", seal_key=SEAL_KEY, boot=BOOT,
             started_ms=joined_ms + 4_000, hostname=name[:40], model=model,
             system="Debian GNU/Linux 12 (bookworm)", kernel="6.6.51+rpt-rpi-v8", arch="aarch64", cpus=4,
             memory_bytes=3_980_000_000, disk_bytes=31_900_000_000, clock="synced", report_every_ms=every_ms,
