@@ -80,6 +80,9 @@ def test_a_template(text: str, value: str) -> None:
         ("x\n{{ env", "x.tmpl:2: '{{' without '}}'"),
         ('{{ env "A }}', "x.tmpl:1: '{{' without '}}'"),
         ('{{ "\\q" }}', "x.tmpl:1: '\\q' means nothing"),
+        ('{{ "\\ud800" }}', "x.tmpl:1: a character that no text can have"),
+        ("{{ else }}{{ end }} x", "x.tmpl:1: an 'else' without an 'if'"),
+        ('{{ if env "A" }}{{ end if }}', "x.tmpl:1: 'if' was not expected"),
         ('\n{{ secret "other" }}', "x.tmpl:2: there is no secret 'other'"),
     ],
 )
@@ -113,5 +116,7 @@ def test_it_ends() -> None:
         rendered('{{ env "A" }}' * 10_001)
     with pytest.raises(Refused, match="becomes longer than"):
         render(ConfigDraft("web", '{{ env "A" }}' * 600, True), {"A": "x" * 1000}, {})
+    many = "{{ if eq " + '"x" ' * 100_000 + "}}y{{ end }}"
+    assert rendered(many) == "y"
     long_else = '{{ if env "NONE" }}' + '{{ else if env "NONE" }}' * 31 + "{{ end }}"
     assert rendered(long_else) == ""
