@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from agent.clock import Clock
@@ -59,6 +59,7 @@ class Doing:
 
     def __init__(
         self,
+        errands: Mapping[str, Errand],
         engine: Engine,
         memory: Memory,
         worker: Worker,
@@ -70,6 +71,7 @@ class Doing:
         progressed: Callable[[], None],
     ) -> None:
         """``lost`` is told when the engine does not answer, ``progressed`` that a pull is further."""
+        self._errands = errands
         self._engine, self._memory, self._worker, self._sighting = engine, memory, worker, sighting
         self._clock, self._ring, self._lost, self._progressed = clock, ring, lost, progressed
         self._pulling = asyncio.Lock()  # a line is shared, and so is the disk
@@ -152,7 +154,7 @@ class Doing:
             if error.code != "no-space" or errand.pruned:
                 raise
             errand.pruned = True
-            await self.prune([errand.aim.keep, *others])
+            await self.prune()
             found = await looking.facts(self._engine, look, others)
             errand.waits = preflight.examine(app, errand.past.good, policy, found)
         if errand.waits:
@@ -203,7 +205,7 @@ class Doing:
         if error.code == "no-space" and not errand.pruned:
             errand.pruned = True
             errand.try_later(str(error), now_ms)
-            self.prune_wanted = True
+            await self.prune()
             return
         if errand.aim.mode == "update" and error.code not in DISK:
             name = getattr(step, "name", "")
@@ -261,9 +263,15 @@ class Doing:
 
     # --- images ----------------------------------------------------------------------------------
 
-    async def prune(self, manifests: Iterable[App | None]) -> None:
-        """Remove the images that were pulled for apps and that none of these manifests needs."""
-        needed = looking.references(manifests)
+    async def prune(self) -> None:
+        """Remove the images that were pulled for apps, but for those of what runs, of what comes, and of
+        what one could go back to.  Raises LinkDown."""
+        needed = looking.references(
+            app
+            for errand in self._errands.values()
+            if errand.aim.mode not in ("clean", "remove")
+            for app in (errand.aim.app, errand.aim.keep)
+        )
         for reference in sorted(self._memory.images - needed):
             image = await self._engine.find_image(reference)
             if image is not None:
@@ -273,16 +281,6 @@ class Doing:
                     log.info("image stays", extra={"image": reference, "reason": str(error)})
                     continue
             await self._memory.pruned(reference)
-
-
-def needed(errands: Iterable[Errand]) -> list[App | None]:
-    """The manifests whose images are to stay: what runs, what comes, and what one could go back to."""
-    return [
-        app
-        for errand in errands
-        if errand.aim.mode not in ("clean", "remove")
-        for app in (errand.aim.app, errand.aim.keep)
-    ]
 
 
 def _is_wanted(errand: Errand, step: Pull) -> bool:

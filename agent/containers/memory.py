@@ -180,7 +180,7 @@ class Memory:
         if gone:
             await self._write("DELETE FROM containers WHERE name = ?", [(name,) for name in gone])
             for name in gone:
-                del self._lives[name]
+                self._lives.pop(name, None)
 
     @property
     def containers(self) -> frozenset[str]:

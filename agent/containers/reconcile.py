@@ -33,7 +33,7 @@ from agent.clock import Clock
 from agent.containers import looking, publish, report
 from agent.containers.choosing import Choosing
 from agent.containers.deaths import Deaths
-from agent.containers.doing import Doing, needed
+from agent.containers.doing import Doing
 from agent.containers.engine import LABEL_APP, Container, Engine
 from agent.containers.errand import Errand
 from agent.containers.looking import Look
@@ -60,8 +60,7 @@ LIGHT = (Start, Stop, Await)
 class Reconciler:
     """The apps of a board.  `run` it; ring `bell` when something may be different.
 
-    ``fault`` is why the engine does not answer, None when it does; ``changed`` rings when `report` may
-    say something else.
+    ``fault`` is why the engine does not answer, None when it does.
     """
 
     def __init__(
@@ -75,15 +74,16 @@ class Reconciler:
         policy_file: Path,
         make_proxy: Callable[[], Proxy] | None,
         leftover_proxy: bool = False,
-        changed: asyncio.Event | None = None,
+        tell: Callable[[], None] = lambda: None,
         meters: Meters | None = None,
     ) -> None:
-        """``make_proxy`` makes what publishes ports, at the first need; None where there can be none.
+        """``unseal`` opens a box that was sealed to this board.
 
-        ``leftover_proxy``: one may run from before.  ``unseal`` opens a box that was sealed to this board.
+        ``make_proxy`` makes what publishes ports, at the first need; None where there can be none.
+        ``leftover_proxy``: one may run from before.  ``tell`` is called when `report` says something else.
         """
         self.bell = asyncio.Event()
-        self.changed = changed or asyncio.Event()
+        self._tell_others = tell
         self.fault: LinkDown | None = None
         self._engine, self._orders, self._memory, self._clock = engine, orders, memory, clock
         self._errands: dict[str, Errand] = {}
@@ -93,6 +93,7 @@ class Reconciler:
         )
         self._choosing = Choosing(self._errands, orders, memory, self._sighting.endings, clock, policy_file)
         self._doing = Doing(
+            self._errands,
             engine,
             memory,
             Worker(engine, memory, unseal, lambda: self._choosing.policy),
@@ -100,7 +101,7 @@ class Reconciler:
             clock,
             ring=self.bell.set,
             lost=self._lost,
-            progressed=self.changed.set,
+            progressed=tell,
         )
         self._deaths = Deaths(self.bell.set)
         self._make_proxy, self._is_leftover = make_proxy, leftover_proxy
@@ -113,17 +114,27 @@ class Reconciler:
         self._figures_ms = 0
 
     async def run(self) -> None:
-        """Reconcile until cancelled."""
+        """Reconcile until nothing is left of any app, or until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                while True:
+                while not self._is_idle():
                     self.bell.clear()
                     await self._try_turn(group)
                     self._tell()
-                    await self._rest()
+                    if not self._is_idle():
+                        await self._rest()
         finally:
             self._deaths.close()
             self._meters.close()
+            if self._doing.proxy is not None:
+                self._doing.proxy.close()
+
+    def _is_idle(self) -> bool:
+        """Whether it was looked, and there is nothing that could ever need anything."""
+        if self._look is None or self.fault is not None or self.bell.is_set():
+            return False
+        is_busy = self._doing.routes or self._doing.prune_wanted or self._is_leftover
+        return not is_busy and all(_is_gone(errand) for errand in self._errands.values())
 
     def containers(self) -> list[Container]:
         """Those that are there, as of the last look."""
@@ -173,7 +184,10 @@ class Reconciler:
         self._choosing.read_policy()
         self._choose()
         if not self._version:
-            self._version = (await self._engine.info()).version
+            info = await self._engine.info()
+            self._version = info.version
+            # The addresses of rootless containers lead nowhere from outside.
+            self._sighting.proxy = self._make_proxy is not None and not info.rootless
         await self._see()
         self._deaths.watch([each.pid for each in self.containers() if each.pid])
         await self._publish()
@@ -183,9 +197,9 @@ class Reconciler:
             await self._doing.advance(errand, group, self._others(errand), policy, self._look)
         for name in self._sighting.checks.due():
             group.create_task(self._check(name), name=f"healthcheck of {name}")
-        if self._doing.prune_wanted and all(errand.task is None for errand in self._errands.values()):
+        if self._doing.prune_wanted and all(errand.is_settled for errand in self._errands.values()):
             self._doing.prune_wanted = False
-            await self._doing.prune(needed(self._errands.values()))
+            await self._doing.prune()
 
     def _choose(self) -> None:
         self._choosing.choose({each.labels.get(LABEL_APP, "") for each in self.containers()})
@@ -196,8 +210,9 @@ class Reconciler:
         if self._look is None or was_busy:
             await self._look_at_all()
             return
+        busy = self._busy()
         self._look = await looking.quick(self._engine, self._look)
-        await self._plan_all()
+        await self._plan_all(busy)
         if any(not isinstance(step, LIGHT) for step in self._all_steps()):
             await self._look_at_all()
 
@@ -205,16 +220,20 @@ class Reconciler:
         is_first = self._look is None
         aims = [errand.aim for errand in self._errands.values()]
         needs = looking.references(app for aim in aims for app in (aim.app, aim.keep))
+        busy = self._busy()
         self._look = await looking.full(self._engine, needs)
         if is_first:
             self._choose()  # now that it is known of which apps something is there
-        await self._plan_all()
+        await self._plan_all(busy)
 
-    async def _plan_all(self) -> None:
+    def _busy(self) -> set[str]:
+        """The containers that a step is about now."""
+        return {getattr(errand.doing, "name", "") for errand in self._errands.values()}
+
+    async def _plan_all(self, busy: set[str]) -> None:
         assert self._look is not None
-        seen = await self._sighting.see(
-            self._look, {name: errand.aim for name, errand in self._errands.items()}
-        )
+        aims = {name: errand.aim for name, errand in self._errands.items()}
+        seen = await self._sighting.see(self._look, aims, busy)
         for name, errand in self._errands.items():
             errand.seen = seen[name]
             try:
@@ -242,17 +261,17 @@ class Reconciler:
 
     async def _publish(self) -> None:
         """Let ports lead where they should now, before anything that led elsewhere is stopped."""
-        if self._make_proxy is None:
+        if self._make_proxy is None or not self._sighting.proxy:
             return
         errands = self._errands.values()
         wanted = publish.routes((errand.aim, errand.seen.containers) for errand in errands)
         if not wanted and not self._doing.routes and not self._is_leftover:
             return
-        if self._doing.proxy is None:
-            self._doing.proxy = self._make_proxy()
         try:
+            if self._doing.proxy is None:
+                self._doing.proxy = self._make_proxy()
             await self._doing.proxy.apply(wanted)
-        except (Refused, LinkDown) as error:
+        except (Refused, LinkDown, ConfigError) as error:
             for errand in list(errands):
                 if _concerns(error, errand, wanted) and not errand.is_resting(self._clock.mono_ms()):
                     await self._doing.refuse(errand, "publishing its ports", error)
@@ -264,19 +283,12 @@ class Reconciler:
 
     def report(self) -> Apps:
         """What is to be said now."""
-        order, refusal = self._orders.order, self._orders.refusal
         self._meters.look()
-        return Apps(
-            0 if order is None else order.generation,
-            tuple(
-                self._describe(errand)
-                for errand in sorted(self._errands.values(), key=lambda errand: errand.name)
-                if not _is_gone(errand)
-            )[:64],
-            0 if refusal is None else refusal.generation,
-            "" if refusal is None else refusal.reason[:1024],
-            "" if refusal is None else refusal.hint[:1024],
-            self._version if self.fault is None else "",
+        errands = sorted(self._errands.values(), key=lambda errand: errand.name)
+        return replace(
+            report.idle(self._orders),
+            apps=tuple(self._describe(errand) for errand in errands if not _is_gone(errand))[:64],
+            engine=self._version if self.fault is None else "",
         )
 
     def _describe(self, errand: Errand) -> AppState:
@@ -297,7 +309,7 @@ class Reconciler:
         now_ms = self._clock.mono_ms()
         if plain != self._said or now_ms - self._figures_ms >= LOOK_MS:
             self._said, self._figures_ms = plain, now_ms
-            self.changed.set()
+            self._tell_others()
 
 
 def _is_gone(errand: Errand) -> bool:

@@ -5,16 +5,18 @@ Pure, but for asking the meters for figures.  `agent.containers.reconcile` decid
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
+from agent.containers.endings import LOOP
 from agent.containers.errand import Errand
 from agent.containers.meters import Meters
+from agent.containers.orders import Orders
 from agent.containers.scene import notes
 from agent.containers.seen import Sight
 from agent.containers.steps import Await
 from agent.wire.apps import Apps, AppState, ContainerState, Failure
+from agent.wire.errors import LichenError
 from agent.wire.order import App
 
 State = Literal["waiting", "updating", "running", "degraded", "failed", "stopped", "removing"]
@@ -141,6 +143,22 @@ def _container(sight: Sight, meters: Meters, begun_ms: int, mono_ms: int) -> Con
     )
 
 
+def idle(orders: Orders) -> Apps:
+    """Where there are no apps: the order that says so, or why there is none."""
+    order, refusal = orders.order, orders.refusal
+    return Apps(
+        0 if order is None else order.generation,
+        refused=0 if refusal is None else refusal.generation,
+        reason="" if refusal is None else refusal.reason[:MAX_SENTENCE],
+        hint="" if refusal is None else refusal.hint[:MAX_SENTENCE],
+    )
+
+
+def broken(fault: LichenError) -> Apps:
+    """Where apps cannot be kept at all."""
+    return Apps(0, reason=str(fault)[:MAX_SENTENCE], hint=fault.hint[:MAX_SENTENCE])
+
+
 def without_figures(apps: Apps) -> Apps:
     """A report without what changes all the time."""
     return replace(
@@ -155,11 +173,30 @@ def without_figures(apps: Apps) -> Apps:
     )
 
 
-def loops(apps: Iterable[AppState], most: int) -> list[tuple[str, str, int]]:
-    """App, service and count of the containers that end again and again."""
-    return [
-        (app.name, each.service, each.restarts)
-        for app in apps
-        for each in app.containers
-        if each.restarts >= most
-    ]
+def troubles(apps: Apps | None, fault: LichenError | None) -> list[tuple[str, str, str]]:
+    """What a person should know: the code of a problem, the app it is about, and a sentence."""
+    found = []
+    if fault is not None:
+        code = fault.code if fault.code in ("podman-missing", "podman-down") else "apps-unkept"
+        found.append((code, "", f"Apps are not looked after: {_end(str(fault))}"))
+    if apps is None:
+        return found
+    if apps.reason and fault is None:
+        generation = f" of generation {apps.refused}" if apps.refused else ""
+        found.append(("order-refused", "", f"An order{generation} is not taken: {_end(apps.reason)}"))
+    for app in apps.apps:
+        if app.failure is not None:
+            back = f"; revision {app.failure.rolled_back_to} runs" if app.failure.rolled_back_to else ""
+            reason = f"Revision {app.failure.revision} of {app.name} failed: {app.failure.reason.rstrip('.')}"
+            found.append(("app-failed", app.name, f"{reason}{back}."))
+        looping = [each for each in app.containers if each.restarts >= LOOP]
+        if looping:
+            worst = max(looping, key=lambda each: each.restarts)
+            sentence = f"{worst.service} of {app.name} has ended {worst.restarts} times in a row."
+            found.append(("app-crash-loop", app.name, sentence))
+    return found
+
+
+def _end(text: str) -> str:
+    """A sentence with one full stop."""
+    return f"{text.rstrip('.')}."

@@ -6,7 +6,7 @@ and its counters.  `agent.containers.reconcile` asks once in each turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from agent.containers.aim import Aim
 from agent.containers.endings import Endings
@@ -38,20 +38,29 @@ class Sighting:
         self._mono_ms = mono_ms
         self._is_first = True
 
-    async def see(self, look: Look, aims: Mapping[str, Aim]) -> dict[str, Seen]:
-        """What is there of each app."""
+    async def see(self, look: Look, aims: Mapping[str, Aim], busy: Collection[str]) -> dict[str, Seen]:
+        """What is there of each app.
+
+        ``busy``: the containers of steps that were being done when the look began.  How they look may be
+        neither how they were nor how they will be, so nothing is concluded from it.
+        """
         now_ms = self._mono_ms()
         self.meters.follow({each.name: each for each in look.containers})
         by_app: dict[str, list[Container]] = {app: [] for app in aims}
         for container in look.containers:
             by_app.setdefault(container.labels[LABEL_APP], []).append(self.meters.told(container))
-        await self._remember(by_app, aims)
+        if self._is_first:
+            await self._adopt(by_app, aims)
+        self.endings.keep({each.name for each in look.containers})
         self._follow(look, by_app, aims)
         used = {app: _networks(aim) for app, aim in aims.items()}
         return {
             app: Seen(
                 now_ms,
-                tuple(self._sight(container, aims.get(app), now_ms) for container in containers),
+                tuple(
+                    self._sight(container, aims.get(app), now_ms, is_busy=container.name in busy)
+                    for container in containers
+                ),
                 {name: "broken" if image.broken else "whole" for name, image in look.images.items()},
                 look.networks,
                 look.volumes,
@@ -61,15 +70,14 @@ class Sighting:
             for app, containers in by_app.items()
         }
 
-    async def _remember(self, by_app: Mapping[str, list[Container]], aims: Mapping[str, Aim]) -> None:
-        """Adopt what runs and was started by nobody that we remember; forget what is not there."""
+    async def _adopt(self, by_app: Mapping[str, list[Container]], aims: Mapping[str, Aim]) -> None:
+        """Take for ours what runs, and forget what is not there.  At the start, when no step is done."""
         for app, containers in by_app.items():
             for container in containers:
                 if container.phase in RUNNING and app in aims and not self._memory.has_run(container.name):
                     await self._memory.started(container.name, app)
         names = {container.name for containers in by_app.values() for container in containers}
         await self._memory.removed(self._memory.containers - names)
-        self.endings.keep(names)
 
     def _follow(self, look: Look, by_app: Mapping[str, list[Container]], aims: Mapping[str, Aim]) -> None:
         """Keep the pulse of what runs.  What ran before the agent started, and had come up, is well."""
@@ -111,10 +119,10 @@ class Sighting:
             for slot in range(service.replicas)
         }
 
-    def _sight(self, container: Container, aim: Aim | None, now_ms: int) -> Sight:
+    def _sight(self, container: Container, aim: Aim | None, now_ms: int, *, is_busy: bool) -> Sight:
         name, up_ms = container.name, self.checks.up_ms(container.name)
         life = self._memory.life(name)
-        rested = not self._memory.has_run(name)
+        rested = is_busy or not self._memory.has_run(name)
         if container.phase == "exited" and not rested:
             service = self._service(container, aim)
             delay_ms = DELAY_MS if service is None else service.restart.delay_ms

@@ -54,6 +54,9 @@ class Proxy(Protocol):
     async def sessions(self, route: Route, name: str) -> int:
         """The connections that a container still has through a route.  Raises LinkDown."""
 
+    def close(self) -> None:
+        """Let go of it; it serves on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:

@@ -57,6 +57,9 @@ class Traffic:
         if not self.log or self.log[-1] != self.served:
             self.log.append(self.served)
 
+    def close(self) -> None:
+        """It serves on."""
+
     async def sessions(self, route: Route, name: str) -> int:
         return self.connections.get(name, 0)
 
@@ -78,6 +81,8 @@ class House:
         self.boot = "b" * 32
         self.clock_state: ClockState = "synced"
         self.has_proxy = True
+        self.told = asyncio.Event()
+        self.ordered = asyncio.Event()
         self.reconciler: Reconciler | None = None
         self.orders: Orders | None = None
         self.memory: Memory | None = None
@@ -112,13 +117,21 @@ class House:
                 unseal=SEAL.unseal,
                 policy_file=self.policy,
                 make_proxy=(lambda: self.traffic) if self.has_proxy else None,
+                tell=self.told.set,
                 meters=Meters(clock.mono_ms, no_counters),
             )
             self.podman.on_death = lambda pid: reconciler.bell.set()
             async with asyncio.TaskGroup() as group:
-                task = group.create_task(reconciler.run(), name="reconciler")
+                task = group.create_task(self._keep(reconciler), name="reconciler")
                 yield reconciler
                 task.cancel()
+
+    async def _keep(self, reconciler: Reconciler) -> None:
+        """As the desk does: when the last app has gone it ends, and begins again with the next order."""
+        while True:
+            self.ordered.clear()
+            await reconciler.run()
+            await self.ordered.wait()
 
     async def order(self, *apps: App) -> None:
         """Order these apps and no others."""
@@ -127,6 +140,7 @@ class House:
         assert self.orders is not None
         assert self.reconciler is not None
         await self.orders.take(note.sign(compose("order", order), KEY), KEY.verifier, "h" * 16)
+        self.ordered.set()
         self.reconciler.bell.set()
 
     @property

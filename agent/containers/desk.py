@@ -1,0 +1,204 @@
+"""Where the apps of this board are dealt with: orders in, the report out, logs when they are asked for.
+
+`agent.app` makes one.  It costs nothing until there is something to do: the database is opened when the
+first order comes, Podman and all that speaks to it are imported when there is an app, and the
+reconciler ends with the last of them.  Whatever is wrong with apps never ends the agent: readings go on,
+and a problem says what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.base.broker import Message
+from agent.base.files import exists
+from agent.base.sqlite import Database
+from agent.clock import Clock
+from agent.config import Config
+from agent.wire.errors import ConfigError, Corrupt, LichenError, LinkDown, Refused
+from agent.wire.messages import Reply
+
+if TYPE_CHECKING:  # what only a board with apps needs is imported when it has some
+    from agent.containers.engine import Engine
+    from agent.containers.memory import Memory
+    from agent.containers.orders import Orders
+    from agent.containers.reconcile import Reconciler
+    from agent.containers.work import Proxy
+    from agent.wire import note
+    from agent.wire.apps import Apps, LogsWanted
+
+log = logging.getLogger(__name__)
+
+FILE = "apps.db"
+PROXY = "proxy"
+AGAIN_S = 60.0
+"""How often to look whether a disk that was full has room for the database."""
+
+Trouble = tuple[str, str, str]
+"""What is wrong: the code of a problem, which app (or ""), and a sentence."""
+
+
+class Containers:
+    """The apps of one board.
+
+    ``changed`` rings when `report` says something else, ``troubled`` when `troubles` does.
+    """
+
+    def __init__(self, config: Config, clock: Clock, *, board: str, unseal: Callable[[str], bytes]) -> None:
+        """``unseal`` opens a box that was sealed to this board."""
+        self.changed = asyncio.Event()
+        self.troubled = asyncio.Event()
+        self._config, self._clock = config, clock
+        self._board, self._unseal = board, unseal
+        self._path: Path = config.state_dir / FILE
+        self._asked = asyncio.Event()  # somebody wants the database
+        self._opened = asyncio.Event()  # it is there, or cannot be
+        self._ordered = asyncio.Event()
+        self._fault: LichenError | None = None
+        self._orders: Orders | None = None
+        self._memory: Memory | None = None
+        self._engine: Engine | None = None
+        self._reconciler: Reconciler | None = None
+        self._told: list[Trouble] = []
+
+    async def run(self) -> None:
+        """Deal with apps, if there are any, until cancelled."""
+        if not exists(self._path):
+            await self._asked.wait()
+        while True:
+            try:
+                await self._keep()
+            except Refused as error:  # a full disk, which may have room again
+                self._fail(error)
+                await asyncio.sleep(AGAIN_S)
+            except (Corrupt, ConfigError) as error:
+                self._fail(error)
+                await asyncio.Event().wait()  # nothing that a machine can mend
+
+    def _fail(self, error: LichenError) -> None:
+        log.error("apps cannot be kept", extra={"error": str(error)})
+        self._fault = error
+        self._opened.set()
+        self._tell()
+
+    async def _keep(self) -> None:
+        """Open the database, and reconcile whenever there is something to."""
+        from agent.containers.memory import SCHEMA, VERSION, Memory
+        from agent.containers.orders import Orders
+
+        async with Database.open(self._path, SCHEMA, version=VERSION) as database:
+            self._memory = await Memory.load(database, self._clock.boot)
+            self._orders = await Orders.load(database, self._board)
+            self._fault = None
+            self._opened.set()
+            self._tell()
+            while True:
+                self._ordered.clear()
+                order = self._orders.order
+                if (order is not None and order.apps) or self._memory.apps:
+                    await self._reconcile(self._orders, self._memory)
+                if not self._ordered.is_set():
+                    await self._ordered.wait()
+
+    async def _reconcile(self, orders: Orders, memory: Memory) -> None:
+        """Have an engine, and a reconciler until no app is left."""
+        from agent.containers.podman import open_engine
+        from agent.containers.reconcile import Reconciler
+
+        folder = self._config.state_dir / PROXY
+        async with open_engine(self._config.containers, self._config.runtime_dir) as engine:
+            self._engine = engine
+            self._reconciler = reconciler = Reconciler(
+                engine,
+                orders,
+                memory,
+                self._clock,
+                unseal=self._unseal,
+                policy_file=self._config.containers.policy,
+                make_proxy=lambda: self._make_proxy(folder),
+                leftover_proxy=folder.exists(),
+                tell=self._tell,
+            )
+            try:
+                await reconciler.run()
+            finally:
+                self._engine = None
+
+    def _make_proxy(self, folder: Path) -> Proxy:
+        from agent.containers.proxy import Proxy
+
+        def died() -> None:
+            if self._reconciler is not None:
+                self._reconciler.bell.set()
+
+        return Proxy(folder, died=died)
+
+    # --- orders ----------------------------------------------------------------------------------
+
+    async def take(self, text: str, key: note.Verifier, hub: str) -> None:
+        """Take the order in a note by ``key``, of ``hub``.  Raises Refused, Corrupt; `report` says it too."""
+        self._asked.set()
+        await self._opened.wait()
+        if self._orders is None:
+            raise Refused(f"apps cannot be kept on this board: {self._fault}", code="apps")
+        try:
+            if await self._orders.take(text, key, hub):
+                order = self._orders.order
+                assert order is not None
+                log.info("order taken", extra={"generation": order.generation, "apps": len(order.apps)})
+                self._ordered.set()
+                if self._reconciler is not None:
+                    self._reconciler.bell.set()
+        finally:
+            self._tell()
+
+    # --- what is said ----------------------------------------------------------------------------
+
+    def report(self) -> Apps | None:
+        """What the hub is told; None while there is nothing to tell."""
+        from agent.containers import report  # only when there is something
+
+        if self._fault is not None:
+            return report.broken(self._fault)
+        if self._reconciler is not None:
+            return self._reconciler.report()
+        if self._orders is not None and (self._orders.order or self._orders.refusal):
+            return report.idle(self._orders)
+        return None
+
+    def troubles(self) -> list[Trouble]:
+        """What a person should know, for the board's problems."""
+        if self._orders is None and self._fault is None:
+            return []
+        from agent.containers import report
+
+        fault = self._fault or (self._reconciler.fault if self._reconciler is not None else None)
+        return report.troubles(self.report(), fault)
+
+    def _tell(self) -> None:
+        self.changed.set()
+        troubles = self.troubles()
+        if troubles != self._told:
+            self._told = troubles
+            self.troubled.set()
+
+    async def logs(self, wanted: LogsWanted, id: str, publish: Callable[[Message], Awaitable[bool]]) -> Reply:
+        """Send what the containers of an app wrote, and return what became of that.  Raises LinkDown when
+        the broker goes."""
+        if self._engine is None or self._reconciler is None:
+            return Reply(id, "refused", error="no apps run on this board")
+        from agent.containers.logs import Logs
+
+        try:
+            logs = Logs(self._board, self._engine, publish)
+            return await logs.answer(wanted, id, self._reconciler.containers())
+        except Refused as error:
+            return Reply(id, "failed", error=str(error))
+        except LinkDown as error:
+            if not error.code.startswith("podman"):
+                raise
+            return Reply(id, "failed", error=str(error))
