@@ -9,6 +9,7 @@ document means is not known here.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -16,13 +17,14 @@ from agent.wire.errors import Refused
 from hub.apps.draft import Verdict
 from hub.apps.interpolate import interpolate
 from hub.apps.merge import merge, merge_services, settled
-from hub.apps.parser import parse
-from hub.apps.recipe import Recipe
+from hub.apps.parser import MAX_NODES, parse
+from hub.apps.recipe import SAMPLE, Recipe, inside
 from hub.apps.schema import validate
-from hub.apps.tree import Node, with_paths
+from hub.apps.tree import Node, count, with_paths
 from hub.apps.verdicts import verdicts
 
 DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+MAX_FILES = 16
 MAX_EXTENDS = 16
 MAX_CHARACTERS = 2 * 1024 * 1024
 """Of all values of a file together, with variables put in."""
@@ -44,6 +46,8 @@ def load(recipe: Recipe, env: Mapping[str, str]) -> Document:
         document = loading.file(file)
         root = document if root is None else merge(root, document)
     assert root is not None
+    if count(root, MAX_NODES) > MAX_NODES:
+        raise root.refused(f"with all that is merged and extended, there are more than {MAX_NODES:,} values")
     kept = settled(root)
     assert kept is not None
     return Document(with_paths(kept), tuple(loading.warnings))
@@ -52,7 +56,7 @@ def load(recipe: Recipe, env: Mapping[str, str]) -> Document:
 def compose_files(recipe: Recipe, env: Mapping[str, str]) -> tuple[str, ...]:
     """The files that make up the app, the later ones laid over the earlier.  Raises Refused."""
     if named := env.get("COMPOSE_FILE", "").strip():
-        files = tuple(filter(None, named.split(env.get("COMPOSE_PATH_SEPARATOR") or ":")))
+        files = [file for file in named.split(env.get("COMPOSE_PATH_SEPARATOR") or ":") if file]
         for file in files:
             if file not in recipe:
                 raise Refused(
@@ -60,10 +64,13 @@ def compose_files(recipe: Recipe, env: Mapping[str, str]) -> tuple[str, ...]:
                     code="compose",
                     hint=f"it has {', '.join(_yaml_files(recipe)) or 'no YAML file'}",
                 )
-        return tuple(dict.fromkeys(files))
+        return tuple(dict.fromkeys(map(inside, files)))
     for file in DEFAULT_FILES:
         if file in recipe:
             return (file,)
+    alone = [path for path in recipe.files if path != SAMPLE]
+    if len(alone) == 1 and _yaml_files(recipe) == alone:
+        return (alone[0],)
     raise Refused(
         "the recipe has no compose file",
         code="compose",
@@ -98,8 +105,10 @@ class _Loading:
     def _checked(self, file: str) -> Node:
         if file in self._files:
             return self._files[file]
+        if len(self._files) == MAX_FILES:
+            raise Refused(f"more than {MAX_FILES} compose files", code="compose")
         tree = with_paths(parse(self._recipe.text(file), file))
-        if not tree.is_mapping:
+        if not tree.is_mapping or tree.tag:
             raise tree.refused("a compose file is a mapping with the key 'services'")
         document = _Variables(self._env, self.warnings).put_into(tree)
         shape = settled(document)
@@ -115,9 +124,11 @@ class _Loading:
         if not extends.is_given:
             return service
         name = (extends["service"] if extends.is_mapping else extends).text()
-        source = extends["file"].text() or file
-        if source not in self._recipe:
-            raise extends.refused(f"the recipe has no file {source[:200]!r}")
+        source = file
+        if beside := extends["file"].text():
+            source = inside(posixpath.join(posixpath.dirname(file), beside))
+            if source not in self._recipe:
+                raise extends.refused(f"the recipe has no file {beside[:200]!r}")
         if len(chain) > MAX_EXTENDS:
             raise extends.refused(f"services extend each other more than {MAX_EXTENDS} deep")
         if (source, name) in chain:

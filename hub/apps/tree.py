@@ -145,11 +145,15 @@ class Node:
             raise self.refused(f"{show(word)} is not one of {listed}{suffix}")
         return word
 
+    def entries(self) -> tuple[Node, ...]:
+        """What compose writes as a list, or as its only entry."""
+        if isinstance(self.value, list):
+            return tuple(self.value)
+        return (self,) if self.is_given else ()
+
     def texts(self) -> tuple[str, ...]:
         """A list of texts, or a single one."""
-        if isinstance(self.value, list):
-            return tuple(each.text() for each in self)
-        return (self.text(),) if self.is_given else ()
+        return tuple(each.text() for each in self.entries())
 
     def pairs(self, separators: str = "=") -> dict[str, Node]:
         """What compose writes as a mapping or as a list of "name=value"; a bare name has no value."""
@@ -178,6 +182,17 @@ def plain(node: Node) -> Any:
     if isinstance(node.value, list):
         return [plain(each) for each in node.value]
     return node.value
+
+
+def count(node: Node, most: int) -> int:
+    """How many values there are in a tree; counting ends beyond ``most``."""
+    waiting, found = [node], 0
+    while waiting and found <= most:
+        value = waiting.pop().value
+        found += 1
+        if isinstance(value, dict | list):
+            waiting += value.values() if isinstance(value, dict) else value
+    return found
 
 
 def with_paths(node: Node, path: str = "") -> Node:

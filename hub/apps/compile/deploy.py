@@ -65,18 +65,18 @@ def restart(service: Node, *, is_awaited: bool) -> Restart:
 def update(service: Node, scope: Scope) -> Update:
     """How a new version takes the place of the old one."""
     node = service["deploy"]["update_config"]
-    order = node["order"].choice(("stop-first", "start-first"), default="stop-first")
-    if order == "start-first" and service["ports"].is_given:
-        direct = published_on_host(service)
-        if direct is not None:
-            scope.warn(direct, "published by the board itself, so it is updated stop-first")
-        elif wants_direct_ports(service, scope):
+    order: Literal["stop-first", "start-first"] = "stop-first"
+    if node["order"].choice(("stop-first", "start-first"), default="stop-first") == "start-first":
+        on_host = published_on_host(service)
+        if on_host is not None:
+            scope.warn(on_host, "published by the board itself, so it is updated stop-first")
+        elif service["ports"].is_given and wants_direct_ports(service, scope):
             scope.warn(node["order"], "x-lichen.ports is 'direct', so it is updated stop-first")
-        if direct is not None or wants_direct_ports(service, scope):
-            order = "stop-first"
+        else:
+            order = "start-first"
     action = node["failure_action"].choice(("rollback", "pause", "continue"), default="rollback")
     return Update(
-        "start-first" if order == "start-first" else "stop-first",
+        order,
         monitor_ms=node["monitor"].duration_ms(high=HOUR_MS, default=5_000),
         on_failure="pause" if action == "pause" else "continue" if action == "continue" else "rollback",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 
 from agent.wire.decode import nearest
 from agent.wire.order import Mount, Volume
@@ -21,9 +20,7 @@ def mounts(service: Node, name: str, scope: Scope) -> tuple[Mount, ...]:
     """What a service has mounted, memory included."""
     found = [_mount(each, name, scope) for each in service["volumes"]]
     tmpfs = service["tmpfs"]
-    found += [
-        _short_tmpfs(each) for each in (tmpfs if isinstance(tmpfs.value, list) else [tmpfs]) if each.is_given
-    ]
+    found += [_short_tmpfs(each) for each in tmpfs.entries()]
     targets: dict[str, Mount] = {}
     for mount in found:
         if mount.target in targets:
@@ -101,6 +98,8 @@ def _long(entry: Node, service: str, scope: Scope) -> Mount:
         )
     if kind == "bind":
         bind = entry["bind"]
+        if not source.text():
+            raise entry.refused("'source' is missing: a path of the board")
         propagation = bind["propagation"].choice(PROPAGATIONS, default="")
         _warn_of_socket(source, source.text(), scope)
         options = tuple(filter(None, (propagation, bind["selinux"].text())))
@@ -137,7 +136,7 @@ def _short_tmpfs(entry: Node) -> Mount:
 
 
 def _target(node: Node, text: str) -> str:
-    if not text.startswith("/") or "\0" in text:
+    if not text.startswith("/"):
         raise node.refused(f"{text[:120]!r} is no absolute path in the container")
     return posixpath.normpath(text)
 
@@ -167,15 +166,21 @@ def _volume(entry: Node, service: str, scope: Scope) -> Volume | None:
         source, target, _ = _short(entry)
         used = entry
     if not source:
-        # One without a name must be the same one after an update.
-        return Volume(
-            f"{scope.app}_{service}_{re.sub(r'[^A-Za-z0-9]+', '-', target).strip('-') or 'root'}"[:128]
-        )
+        return Volume(_name_of_anonymous(used, target, service, scope))
     if not NOUN.fullmatch(source):
         if entry.is_mapping:
             raise used.refused(f"{source[:120]!r} is no name of a volume")
         return None
     return _defined(scope.defined("volumes", used, source), source, scope)
+
+
+def _name_of_anonymous(used: Node, target: str, service: str, scope: Scope) -> str:
+    """A volume without a name has to be the same one after an update; so its place is its name."""
+    place = posixpath.normpath(target).strip("/").replace("-", "--").replace("/", "-")
+    name = f"{scope.app}_{service}_{place}"
+    if not NOUN.fullmatch(name):
+        raise used.refused(f"the volume at {target[:80]!r} needs a name")
+    return name
 
 
 def _defined(definition: Node, key: str, scope: Scope) -> Volume:

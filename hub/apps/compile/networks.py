@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,9 +21,10 @@ _SERVICE_MODE = re.compile(r"service:(.+)")
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """That a service is on a network, by key; ``names``: it is found there by its own names."""
+    """That a service is on a network, by key; ``said``: where.  ``names``: it is found there by its own."""
 
     key: str
+    said: Node
     aliases: tuple[str, ...] = ()
     names: bool = True
 
@@ -68,25 +70,17 @@ def _mode(node: Node, scope: Scope, modes: tuple[str, ...], usual: tuple[str, ..
 def networks(scope: Scope) -> Networks:
     """The networks that the app's services use."""
     members = {name: _memberships(service, scope) for name, service in scope.services.items()}
-    used = dict.fromkeys(member.key for all_of_one in members.values() for member in all_of_one)
-    definitions = {}
-    for key in used:
-        node = next(_uses(scope, key))
-        is_implied = key == DEFAULT and not scope.document["networks"][key].is_given
-        definition = scope.document["networks"][key] if is_implied else scope.defined("networks", node, key)
-        definitions[key] = _network(definition, key, scope)
+    definitions: dict[str, Network] = {}
+    for member in itertools.chain.from_iterable(members.values()):
+        if member.key not in definitions:
+            definitions[member.key] = _network(_definition(member, scope), member.key, scope)
     return Networks(definitions, members)
 
 
-def _uses(scope: Scope, key: str) -> Iterator[Node]:
-    for service in scope.services.values():
-        networks = service["networks"]
-        for each in networks:
-            if each.text() == key:
-                yield each
-        if networks.is_mapping and networks[key].file:
-            yield networks[key]
-    yield scope.document["networks"]
+def _definition(member: Membership, scope: Scope) -> Node:
+    if member.key == DEFAULT:  # is there, whether or not it is described
+        return scope.document["networks"][DEFAULT]
+    return scope.defined("networks", member.said, member.key)
 
 
 def _memberships(service: Node, scope: Scope) -> tuple[Membership, ...]:
@@ -97,12 +91,12 @@ def _memberships(service: Node, scope: Scope) -> tuple[Membership, ...]:
         return ()
     if node.is_mapping:
         found = [
-            Membership(key, each["aliases"].texts(), each["use_service_name_alias"].flag(default=True))
+            Membership(key, each, each["aliases"].texts(), each["use_service_name_alias"].flag(default=True))
             for key, each in node.items()
         ]
     else:
-        found = [Membership(key) for key in dict.fromkeys(node.texts())]
-    return tuple(found or [Membership(DEFAULT)])
+        found = [Membership(each.text(), each) for each in node]
+    return tuple(found or [Membership(DEFAULT, service)])
 
 
 def _network(definition: Node, key: str, scope: Scope) -> Network:
@@ -147,21 +141,21 @@ def _addresses(pool: Node) -> tuple[str, str]:
 
 def attachments(name: str, networks: Networks, scope: Scope) -> tuple[Attachment, ...]:
     """The networks of a service, with all the names under which others find it there."""
-    extra = [scope.services[name]["container_name"].text(), *_linked(name, scope)]
+    container_name = scope.services[name]["container_name"].text()
     found = []
     for member in networks.members[name]:
         network = networks.definitions[member.key]
-        own = []
+        names: list[str] = []
         if member.names:
-            own = [f"{scope.app}_{name}"]
-            if not network.shared or _needs_short_name(name, member.key, networks):
-                own.insert(0, name)
-        aliases = dict.fromkeys(filter(None, [*own, *member.aliases, *extra]))
-        found.append(Attachment(network.name, tuple(aliases)))
+            if not network.shared or _needs_short_names(name, member.key, networks):
+                names += [name, *_linked(name, scope)]
+            names.append(f"{scope.app}_{name}")
+        names += [*member.aliases, container_name]
+        found.append(Attachment(network.name, tuple(dict.fromkeys(filter(None, names)))))
     return tuple(found)
 
 
-def _needs_short_name(name: str, key: str, networks: Networks) -> bool:
+def _needs_short_names(name: str, key: str, networks: Networks) -> bool:
     """Whether a service of this app reaches ``name`` only over a network that other apps are on, too.
 
     There, "db" of one app would answer for "db" of the next one; so the short name is left out where the

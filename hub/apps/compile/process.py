@@ -29,10 +29,8 @@ def words(node: Node) -> tuple[str, ...] | None:
 def environment(service: Node, scope: Scope) -> dict[str, str]:
     """The variables of a container: those of its env files, then its own."""
     found: dict[str, str] = {}
-    env_file = service["env_file"]
-    for entry in env_file if isinstance(env_file.value, list) else [env_file]:
-        if entry.is_given:
-            found |= _env_file(entry, scope)
+    for entry in service["env_file"].entries():
+        found |= _env_file(entry, scope)
     for name, node in service["environment"].pairs().items():
         if node.is_given:
             found[name] = node.text()
@@ -72,10 +70,8 @@ def _read(entry: Node, path: str, text: str, scope: Scope) -> dict[str, str]:
 def labels(service: Node, scope: Scope) -> dict[str, str]:
     """The labels of a container; in Swarm those below 'deploy' would be the service's."""
     found: dict[str, str] = {}
-    label_file = service["label_file"]
-    for entry in label_file if isinstance(label_file.value, list) else [label_file]:
-        if entry.is_given:
-            found |= _env_file(entry, scope)
+    for entry in service["label_file"].entries():
+        found |= _env_file(entry, scope)
     for node in (service["labels"], service["deploy"]["labels"]):
         found |= {name: each.text() for name, each in node.pairs().items()}
     return found

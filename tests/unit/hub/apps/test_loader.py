@@ -98,9 +98,35 @@ def test_which_files_are_read() -> None:
         "compose.yml",
     )
     named = {"COMPOSE_FILE": "x/a.yml;./compose.yml", "COMPOSE_PATH_SEPARATOR": ";"}
-    assert compose_files(Recipe(every), named) == ("x/a.yml", "./compose.yml")
+    assert compose_files(Recipe(every), named) == ("x/a.yml", "compose.yml")
+    assert compose_files(Recipe({"stack.yml": BASE, ".env.sample": ""}), {}) == ("stack.yml",)
+    with pytest.raises(Refused, match="the recipe has no compose file"):
+        compose_files(Recipe({"stack.yml": BASE, "other.yml": BASE}), {})
     with pytest.raises(Refused, match="which the recipe does not have"):
         compose_files(Recipe(every), {"COMPOSE_FILE": "../compose.yml"})
+
+
+def test_a_file_that_is_extended_lies_beside_the_one_that_says_so() -> None:
+    files = {
+        "compose.yml": "services: {web: {extends: {file: common/web.yml, service: web}}}",
+        "common/web.yml": "services: {web: {extends: {file: ./base.yml, service: base}, user: x}}",
+        "common/base.yml": "services: {base: {image: demo}}",
+    }
+    assert plain(load(Recipe(files), {}).root) == {"services": {"web": {"image": "demo", "user": "x"}}}
+    del files["common/base.yml"]
+    with pytest.raises(Refused, match=r"^common/web.yml:1: .*: the recipe has no file './base.yml'$"):
+        load(Recipe(files), {})
+
+
+def test_files_have_their_number() -> None:
+    files = {f"f{number}.yml": BASE for number in range(17)}
+    with pytest.raises(Refused, match="more than 16 compose files"):
+        load(Recipe(files), {"COMPOSE_FILE": ":".join(files)})
+
+
+def test_a_document_that_is_taken_away_is_none() -> None:
+    with pytest.raises(Refused, match="a compose file is a mapping"):
+        load(Recipe({"compose.yml": "--- !reset\nservices: {}"}), {})
 
 
 def test_a_recipe_may_propose_a_name() -> None:
@@ -146,6 +172,9 @@ UNSET = ",".join(f"A{n}=$B{n}" for n in range(900))
 HARMFUL = {
     "lists of everything": services(f"{{image: a, ports: [{PORTS}]}}", 6),
     "a long chain of extends": services("{extends: w%, image: a}", 600),
+    "everybody extends a large one": "services:\n"
+    f"  base: {{image: a, ports: [{PORTS}], volumes: [{','.join(f'/a{n}' for n in range(900))}]}}\n"
+    + "".join(f"  w{n}: {{extends: base, ports: [80], volumes: [/b]}}\n" for n in range(400)),
     "a long chain of dependencies": services("{image: a, depends_on: [w%]}", 600) + "  w600: {image: a}",
     "everybody on every network": services(f"{{image: a, networks: [{','.join(NETWORKS)}]}}", 60)
     + "networks:\n"
