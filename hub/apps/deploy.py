@@ -10,17 +10,27 @@ restart must not ask for the bad version again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from agent.wire.errors import Refused
 from hub.apps.changes import Base, Change, Changed, Changes, Standing
-from hub.apps.content import Content
+from hub.apps.content import Content, difference
 from hub.apps.placing import successors
 from hub.apps.wish import Wish, check_name, wanted, wished_boards
 from hub.store import apps, placements
 from hub.store.database import Store, Tx
 
 MOST_REPLICAS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where going back would lead: to the revision ``number`` (0: to nothing), on these boards by name, with
+    this difference to the newest."""
+
+    number: int
+    boards: tuple[str, ...]
+    difference: tuple[str, ...]
 
 
 class Deploy:
@@ -78,16 +88,23 @@ class Deploy:
                 standing = await self._changes.standing(tx, app)
                 target = await self._target(tx, standing, to)
             self._changes.refuse_busy(standing)
-            now = standing.base.content
-            content = replace(
-                target.content,
-                boards=now.boards or target.content.boards,
-                scale=now.scale,
-                restarted=now.restarted,
-                stopped=now.stopped,
-            )
+            content = _as_before(standing, target)
             message = message or f"back to revision {target.number}"
             return await self._make(app, standing, content, "rollback", "rolled back", author, message)
+
+    async def way_back(self, app: str, *, to: int = 0) -> Way:
+        """Where `rollback` would lead.  Raises Refused (code "not-found")."""
+        async with self._store.read() as tx:
+            standing = await self._changes.standing(tx, app)
+            target = await self._target(tx, standing, to)
+            return await self._way(tx, standing, target.number, _as_before(standing, target))
+
+    async def _way(self, tx: Tx, standing: Standing, number: int, content: Content) -> Way:
+        before = await self._changes.read(tx, standing.newest)
+        rows = await successors(tx, content.boards)
+        names = {row.id: row.name for row in (*await successors(tx, before.boards), *rows)}
+        lines = difference(before, content, names)
+        return Way(number, tuple(row.name for row in rows), tuple(lines))
 
     async def _target(self, tx: Tx, standing: Standing, to: int) -> Base:
         app, base = standing.newest.app, standing.base
@@ -199,17 +216,27 @@ class Deploy:
                 standing = await self._changes.standing(tx, app)
                 if not any(place.is_pending for place in standing.picture.boards):
                     raise Refused(f"no change of {app} is under way", code="conflict")
-                before = await self._changes.before(tx, standing.newest)
-            if before is None:  # it was the first
-                number, content = 0, replace(standing.base.content, boards=())
-            else:
-                number, content = before.number, before.content
+                number, content = await self._given_up(tx, standing)
             message = message or f"revision {standing.newest.number} is given up" + (
                 f", back to {number}" if number else ""
             )
             return await self._make(
                 app, standing, content, "cancel", "cancelled a change of", author, message
             )
+
+    async def way_out(self, app: str) -> Way:
+        """Where `cancel` would lead."""
+        async with self._store.read() as tx:
+            standing = await self._changes.standing(tx, app)
+            number, content = await self._given_up(tx, standing)
+            return await self._way(tx, standing, number, content)
+
+    async def _given_up(self, tx: Tx, standing: Standing) -> tuple[int, Content]:
+        """What there was before the newest revision; nothing (0), when that was the first."""
+        before = await self._changes.before(tx, standing.newest)
+        if before is None:
+            return 0, replace(standing.base.content, boards=())
+        return before.number, before.content
 
     # ---------------------------------------------------------------------------------------------------
 
@@ -254,6 +281,18 @@ class Deploy:
         number = standing.newest.number if standing else 0
         change = Change(app, action, verb, author, message, content, before, number, fresh, generate, purge)
         return await self._changes.make(change)
+
+
+def _as_before(standing: Standing, target: Base) -> Content:
+    """What the target was, where the app is now, with the replicas of now."""
+    now = standing.base.content
+    return replace(
+        target.content,
+        boards=now.boards or target.content.boards,
+        scale=now.scale,
+        restarted=now.restarted,
+        stopped=now.stopped,
+    )
 
 
 def _not_there(app: str) -> Refused:

@@ -41,10 +41,11 @@ class Verdict:
 
 @dataclass(eq=False, slots=True)
 class Watch:
-    """Somebody who looks at an app; ``boards`` are the ids of those that it is on."""
+    """Somebody who looks at an app, or at all with an empty ``app``; ``boards`` are the ids of those that
+    it is on, None all."""
 
     app: str
-    boards: frozenset[str] = frozenset()
+    boards: frozenset[str] | None = frozenset()
     bell: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -79,7 +80,7 @@ class Reports:
         """These boards have said something, or came or went, and it is committed."""
         self._orders.wake()
         for watch in self._watches:
-            if not watch.boards.isdisjoint(boards):
+            if watch.boards is None or not watch.boards.isdisjoint(boards):
                 watch.bell.set()
 
     # --- who waits -----------------------------------------------------------------------------------
@@ -87,13 +88,13 @@ class Reports:
     def changed(self, app: str) -> None:
         """Somebody has asked for something new of an app."""
         for watch in self._watches:
-            if watch.app == app:
+            if watch.app in ("", app):
                 watch.bell.set()
 
     @contextmanager
-    def watch(self, app: str) -> Iterator[Watch]:
-        """Hear of everything that happens to an app while the block runs."""
-        watch = Watch(app)
+    def watch(self, app: str, boards: frozenset[str] | None = frozenset()) -> Iterator[Watch]:
+        """Hear of everything that happens to an app, or (empty) to any, while the block runs."""
+        watch = Watch(app, boards)
         self._watches.add(watch)
         try:
             yield watch

@@ -1,4 +1,4 @@
-"""Streams about one app, as server-sent events: its picture as it changes, and its logs.
+"""Streams about apps, as server-sent events: a picture as it changes, logs, a bell for open pages.
 
 Owns how they begin, go on and end; `hub.web.live` owns the places that a login has for streams, and the
 stream of the fleet.  Nothing polls: whoever changes an app, and every report of its boards, rings.
@@ -68,6 +68,36 @@ async def _tell(response: web.StreamResponse, parts: Parts, watch: Watch) -> Non
             told = now
             await _write(response, "app", told)
         await asyncio.sleep(PAUSE_S)
+        await watch.bell.wait()
+
+
+async def follow_changes(
+    request: web.Request,
+    watch: Watch,
+    closing: asyncio.Event,
+    *,
+    pause_s: float = PAUSE_S,
+    still_holds: Callable[[], Awaitable[object]],
+) -> web.StreamResponse:
+    """Answer with ``event: changed`` at once and whenever the bell of ``watch`` has rung: look again."""
+    response = web.StreamResponse(headers=HEADERS)
+    try:
+        await response.prepare(request)
+        await response.write(b"retry: 2000\n\n")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_say_changed(response, watch, pause_s), name="page changes")
+            group.create_task(_beat(response, still_holds), name="page beat")
+            group.create_task(_end(closing), name="page end")
+    except* (Ended, ConnectionError, Refused):
+        pass  # nobody is there to be told, or nobody who may hear it
+    return response
+
+
+async def _say_changed(response: web.StreamResponse, watch: Watch, pause_s: float) -> None:
+    while True:
+        watch.bell.clear()
+        await _write(response, "changed", b"{}")
+        await asyncio.sleep(pause_s)
         await watch.bell.wait()
 
 
