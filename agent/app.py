@@ -2,6 +2,8 @@
 
     sensors -> sampler -> outbox -> reports -> link -> the hub's broker
                                     inbox   <- link <- acknowledgements, hub document, commands, time
+       Podman <- reconciler <- desk <- inbox   <- link <- orders
+                               desk -> link -> how apps are
                                                renewal -> the hub's HTTPS side, some times a year
 
 `agent.__main__` runs it under `agent.base.process.run`.  Read `Agent.run` from top to bottom;
@@ -26,6 +28,7 @@ from agent.base.files import make_directory
 from agent.base.lock import held
 from agent.clock import Clock
 from agent.config import Config
+from agent.containers.desk import Containers
 from agent.health import Health, gathered
 from agent.identity import Identity, Membership, open_identity
 from agent.link import Link
@@ -91,12 +94,13 @@ class Agent:
                 state_dir=state_dir,
                 commit_every_s=config.report.commit_every_s,
             )
+            containers = Containers(config, clock, board=identity.board, unseal=identity.seal_key.unseal)
             health = Health(
                 clock,
                 state_dir,
                 gauges=Gauges(state_dir, config.sysfs),
                 lane=sampler.lane,
-                gather=lambda: gathered(clock, sampler, identity),
+                gather=lambda: gathered(clock, sampler, identity, containers.troubles()),
                 alarm=supply_alarm(config.sysfs),
             )
             portrait = Portrait(identity, membership, config, clock, outbox, sampler, health)
@@ -112,6 +116,7 @@ class Agent:
                 hurry=sampler.hurry,
                 uncertified=renewal.wanted.set,
                 again=renewal.renewed,
+                desk=containers,
             )
             admission: Admission | None = None
             try:
@@ -120,10 +125,12 @@ class Agent:
                     group.create_task(link.run(), name="link")
                     group.create_task(renewal.run(), name="renewal")
                     group.create_task(health.run(), name="health")
+                    group.create_task(containers.run(), name="apps")
                     group.create_task(portrait.keep(link.changed), name="status")
                     group.create_task(portrait.heed(health.changed), name="status of the health")
                     group.create_task(portrait.heed(outbox.committed), name="status of the outbox")
                     group.create_task(portrait.heed(sampler.changed), name="status of the sensors")
+                    group.create_task(portrait.heed(containers.troubled), name="status of the apps")
                     if admission := await self._apply_elsewhere(identity, membership):
                         raise _Admitted  # ends all of them: the next round is of another hub
             except* _Admitted:

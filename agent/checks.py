@@ -16,15 +16,14 @@ The first sentence of a check's function says what the problem is; docs/technici
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Collection, Iterator
 
-from agent.status import LinkState
-from agent.vitals import BEFORE, CAPPED, HOT, LOW, THROTTLED, Disk, Vitals
+from agent.appchecks import APPS
+from agent.findings import Check, Facts, Fault, Finding, Look, Severity, Trouble
+from agent.vitals import BEFORE, CAPPED, HOT, LOW, THROTTLED, Disk
 from agent.wire import words
-from agent.wire.messages import ClockState, OutboxState
 
-Severity = Literal["notice", "warn", "fail"]
+__all__ = ["CHECKS", "Check", "Facts", "Fault", "Finding", "Look", "Severity", "Trouble", "find"]
 
 LOW_SHARE, LOW_BYTES = 0.10, 1_000_000_000
 """Less than both of these free is low: a tenth of a small card is enough, and so is 1 GB of a large one."""
@@ -46,66 +45,6 @@ NEARLY_FULL, NEARLY_FULL_AGAIN = 0.8, 0.7
 SILENT_MS = 600_000
 """An online link whose hub has not acknowledged anything for so long has no hub at its other end:
 a batch is sent again after 30 s, doubling, so by then it was said five times."""
-
-
-class Fault(NamedTuple):
-    """A channel that could not tell its value, and why; ``implausible``: it told an impossible one."""
-
-    sensor: str
-    error: str
-    implausible: bool = False
-
-
-class Facts(NamedTuple):
-    """A snapshot of what the checks are about.
-
-    ``refusal``: the code of why the outbox takes no readings now, or "".  ``dropped`` and
-    ``unsaved``: readings that were lost, until a day has passed without more.  ``seen``: the codes
-    of the problems that there have been since the machine started.
-    """
-
-    wall_ms: int
-    clock: ClockState = "synced"
-    vitals: Vitals = Vitals()
-    link: LinkState = LinkState()
-    outbox: OutboxState = OutboxState()
-    faults: tuple[Fault, ...] = ()
-    refusal: str = ""
-    dropped: int = 0
-    unsaved: int = 0
-    certificate_until_ms: int | None = None
-    seen: Collection[str] = frozenset()
-
-
-class Finding(NamedTuple):
-    """That something is wrong with ``subject`` (a sensor, a card; "" for the board itself).
-
-    ``severity`` where it is not the check's own.
-    """
-
-    sentence: str
-    subject: str = ""
-    severity: Severity | None = None
-
-
-Look = Callable[[Facts, Collection[str]], Iterator[Finding]]
-"""What is wrong, given the subjects of which it is known: where values flutter they clear later."""
-
-
-class Check(NamedTuple):
-    """One problem: how long it must last before it is told, and be gone before it is over."""
-
-    code: str
-    severity: Severity
-    grace_s: float
-    clear_s: float
-    look: Look
-    hint: str
-
-    @property
-    def meaning(self) -> str:
-        """What the problem is, in a sentence."""
-        return " ".join((self.look.__doc__ or "").split())
 
 
 # --- clock -------------------------------------------------------------------------------------
@@ -370,6 +309,7 @@ CHECKS: tuple[Check, ...] = (
         "value-implausible", "warn", MINUTE, 2 * MINUTE, _implausible,
         "Check the sensor, or correct its `minimum`, `maximum`, `scale` or `offset` in agent.toml.",
     ),
+    *APPS,
     Check(
         "memory-cgroup-off", "notice", 0, 0, _memory_cgroup,
         "Only apps need it: add `cgroup_enable=memory` to /boot/firmware/cmdline.txt and restart.",

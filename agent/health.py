@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from agent.checks import CHECKS, Check, Facts, Fault, Finding
+from agent.checks import CHECKS, Check, Facts, Fault, Finding, Trouble
 from agent.clock import Clock
 from agent.history import MAX_EPISODES, SEVERITIES, Episode, History, Tally, read_history, write_history
 from agent.identity import Identity
@@ -325,8 +325,10 @@ class Health:
             log.debug("history not written", extra={"error": str(error)})
 
 
-def gathered(clock: Clock, sampler: Sampler, identity: Identity) -> Facts:
-    """The facts that cost nothing to ask."""
+def gathered(
+    clock: Clock, sampler: Sampler, identity: Identity, troubles: Sequence[tuple[str, str, str]] = ()
+) -> Facts:
+    """The facts that cost nothing to ask.  ``troubles`` with apps: code, subject and sentence of each."""
     until_ms = None
     with contextlib.suppress(LichenError):  # the link says what is wrong with it
         until_ms = identity.certificate_until_ms()
@@ -340,6 +342,7 @@ def gathered(clock: Clock, sampler: Sampler, identity: Identity) -> Facts:
         refusal=refusal.code if refusal is not None else "",
         unsaved=sampler.dropped,
         certificate_until_ms=until_ms,
+        troubles=tuple(Trouble(*trouble) for trouble in troubles),
     )
 
 

@@ -9,6 +9,8 @@ one costs readings, which whoever holds the broker can withhold anyway.
   another address or authority ends the session, and the next one goes there.
 - ``down/command``, signed by the command key that the document names: done once, and answered,
   in the session whose nonce it names and in no other.
+- ``down/order``, signed by the order key of the document: what apps this board is to run.  The desk
+  (`agent.containers.desk`) verifies it, keeps it and acts on it.
 - ``down/time``, signed by the time key of the document: sets `agent.clock`, where the kernel does
   not know better, and in the session whose nonce it names only.  What it says is never later than
   the truth, so of several in a session the one that sets the clock furthest ahead is right, and
@@ -23,8 +25,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.base.broker import Message
 from agent.clock import Clock
@@ -38,6 +40,9 @@ from agent.wire.joining import HubDocument
 from agent.wire.messages import Ack, Command, HubTime, Live, Reply, read_text
 from agent.wire.plain import dumps
 
+if TYPE_CHECKING:  # what only a board with apps needs
+    from agent.wire.apps import Apps, LogsWanted
+
 log = logging.getLogger(__name__)
 
 REMEMBERED = 256
@@ -46,11 +51,27 @@ TIME_WITHIN_MS = 60_000
 """How long after a board asked for it the first time that it is told can be relied on."""
 
 
+class Desk(Protocol):
+    """Where apps are dealt with; ``changed`` rings when `report` says something else."""
+
+    changed: asyncio.Event
+
+    async def take(self, text: str, key: note.Verifier, hub: str) -> None:
+        """An order came.  Raises Refused, Corrupt."""
+
+    def report(self) -> Apps | None:
+        """What is to be told of apps; None while there is nothing."""
+
+    async def logs(self, wanted: LogsWanted, id: str, publish: Callable[[Message], Awaitable[bool]]) -> Reply:
+        """Send what containers wrote.  Raises LinkDown."""
+
+
 class Inbox:
     """The listening half of a session whose birth had ``nonce``.
 
     ``tell`` is called after each ack; ``live`` when the hub wants live reports, and returns what
-    it gets.  Set ``asked_ms`` (of the monotonic clock) when the hub is told of the session again.
+    it gets; ``desk`` has the apps.  Set ``asked_ms`` (of the monotonic clock) when the hub is told of
+    the session again.
     """
 
     def __init__(
@@ -64,6 +85,7 @@ class Inbox:
         publish: Publish,
         tell: Callable[[], None],
         live: Callable[[Live], Live],
+        desk: Desk | None = None,
     ) -> None:
         self.asked_ms = clock.mono_ms()
         self._identity = identity
@@ -74,12 +96,15 @@ class Inbox:
         self._publish = publish
         self._tell = tell
         self._live = live
+        self._desk = desk
+        self._group: asyncio.TaskGroup | None = None
         self._offset_ms: int | None = None  # from the monotonic clock to the hub's, in this session
         self._done: deque[str] = deque(maxlen=REMEMBERED)
         self._complaint = ""
 
-    async def read(self, messages: AsyncIterator[Message]) -> None:
-        """Take messages until the link ends.  Raises LinkDown."""
+    async def read(self, messages: AsyncIterator[Message], group: asyncio.TaskGroup | None = None) -> None:
+        """Take messages until the link ends; what takes long is done in ``group``.  Raises LinkDown."""
+        self._group = group
         async for message in messages:
             try:
                 await self._receive(message)
@@ -107,6 +132,9 @@ class Inbox:
                 await self._obey(payload)
             case "time":
                 self._learn_time(payload)
+            case "order" if self._desk is not None:
+                key = note.Verifier.parse(self._document.keys.order)
+                await self._desk.take(payload.decode(errors="replace"), key, self._document.hub)
 
     def _learn_time(self, payload: bytes) -> None:
         key = note.Verifier.parse(self._document.keys.time)
@@ -144,12 +172,31 @@ class Inbox:
         if command.id in self._done:
             return
         self._done.append(command.id)
-        reply = self._answer(command)
+        if command.name == "logs" and command.nonce == self._nonce and self._group is not None:
+            self._group.create_task(self._send_logs(command), name=f"logs {command.id}")
+            return
+        await self._reply(command, self._answer(command))
+
+    async def _reply(self, command: Command, reply: Reply) -> None:
         log.info(
             "command answered", extra={"command": command.name, "id": command.id, "status": reply.status}
         )
         topic = topics.up(self._identity.board, "reply", command.id)
         await self._publish(Message(topic, dumps(reply), content_type="application/json"))
+
+    async def _send_logs(self, command: Command) -> None:
+        """Answer "logs", which may go on for minutes."""
+        from agent.wire.apps import LogsWanted  # only when somebody asks
+
+        if self._desk is None:
+            await self._reply(command, Reply(command.id, "refused", error="this board runs no apps"))
+            return
+        try:
+            wanted = decode(LogsWanted, command.args)
+        except Refused as error:
+            await self._reply(command, Reply(command.id, "refused", error=str(error)))
+            return
+        await self._reply(command, await self._desk.logs(wanted, command.id, self._publish))
 
     def _answer(self, command: Command) -> Reply:
         if command.nonce != self._nonce:

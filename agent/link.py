@@ -10,8 +10,9 @@ and about, retained; then, until the link breaks,
 
 - `agent.inbox` reads,
 - `agent.reports` sends readings,
-- and about is said again when something in it has changed, at most once a minute, and some times a
-  day for the figures in it.
+- about is said again when something in it has changed, at most once a minute, and some times a
+  day for the figures in it,
+- and so are the apps, at most each APPS_S, when there are any.
 
 Nothing polls: a quiet board wakes for a report, its two answers, and nothing else.  What is sent
 and received is counted in `agent.traffic`.
@@ -33,7 +34,7 @@ from agent.base.broker import Address, Connect, Message, Session, backoff_s
 from agent.clock import Clock
 from agent.config import Config
 from agent.identity import Identity
-from agent.inbox import Inbox
+from agent.inbox import Desk, Inbox
 from agent.outbox import Outbox
 from agent.reports import Reports
 from agent.status import LinkState
@@ -56,6 +57,8 @@ ABOUT_AT_LATEST_S = 6 * 3600.0
 """After how long about is said again for what changes all the time, such as the traffic."""
 LIVE_METERED_S = 10
 """The pace of live reports where each byte is paid: a fifth of those at 2 s."""
+APPS_S, APPS_METERED_S = 2.0, 10.0
+"""The pace of what is said of apps while they change."""
 PASS_S = 2.0
 """How soon there are new readings when those that wait would keep the hub waiting."""
 FAREWELL_S = 0.8
@@ -76,7 +79,7 @@ class Link:
     is called whenever ``state`` has changed, and after each acknowledgement.
     ``hurry(every_s, for_s)`` asks the sampler for readings at that pace.  ``uncertified`` is called
     when the broker does not accept our certificate; ``again`` rings when there is a reason to try
-    at once.
+    at once.  ``desk`` takes orders, and tells of apps.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Link:
         hurry: Callable[[float, float], None] = lambda every_s, for_s: None,
         uncertified: Callable[[], None] = lambda: None,
         again: asyncio.Event | None = None,
+        desk: Desk | None = None,
         draw: Callable[[], float] = random.random,
         about_every_s: float | None = None,
     ) -> None:
@@ -107,6 +111,7 @@ class Link:
         self._tell = tell
         self._hurry = hurry
         self._uncertified = uncertified
+        self._desk = desk
         self._draw = draw
         self._metered = config.report.profile == "metered"
         quiet_s = ABOUT_METERED_S if self._metered else ABOUT_EVERY_S
@@ -199,6 +204,7 @@ class Link:
             publish=publish,
             tell=self._heard,
             live=live,
+            desk=self._desk,
         )
 
         async def describe(about: About) -> bool:
@@ -215,9 +221,11 @@ class Link:
                 group.create_task(reports.run(), name="link reports")
                 said = about if is_said else None
                 group.create_task(self._keep_described(describe, said), name="link about")
+                if self._desk is not None:
+                    group.create_task(self._keep_reported(publish, self._desk), name="link apps")
                 # Here and not as a task: with Python 3.11 a group that fails while its parent only
                 # waits for it leaves the parent looking as if it had been told to stop.
-                await inbox.read(session.messages())
+                await inbox.read(session.messages(), group)
         except BaseExceptionGroup as failures:
             expected, unexpected = failures.split((LinkDown, Refused))
             if unexpected is not None:
@@ -249,6 +257,18 @@ class Link:
                     self.changed.clear()
                     await self.changed.wait()
         self.changed.set()  # what else has changed meanwhile
+
+    async def _keep_reported(self, publish: Callable[[Message], Awaitable[bool]], desk: Desk) -> None:
+        """Say how apps are, in each session at once, and then whenever that has changed."""
+        said: Message | None = None
+        while True:
+            desk.changed.clear()
+            apps = desk.report()
+            message = None if apps is None else self._up("apps", apps)
+            if message is not None and message != said:
+                said = message if await publish(message) else None
+                await asyncio.sleep(APPS_METERED_S if self._metered else APPS_S)
+            await desk.changed.wait()
 
     async def _about(self) -> About:
         return replace(await self._describe(), traffic=self.traffic)

@@ -57,7 +57,15 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "agent.alarm": (CONTRACT, LEAF),
     "agent.history": (AGENT | {"agent.checks"}, LEAF),
     "agent.vitals": (CONTRACT | {"agent.sensors.sysfs"}, LEAF),
-    "agent.checks": (CONTRACT | {"agent.status", "agent.vitals"}, "checks are pure: facts in, findings out"),
+    "agent.findings": (
+        CONTRACT | {"agent.status", "agent.vitals"},
+        "checks are pure: facts in, findings out",
+    ),
+    "agent.appchecks": (CONTRACT | {"agent.findings"}, "checks are pure: facts in, findings out"),
+    "agent.checks": (
+        CONTRACT | {"agent.appchecks", "agent.findings", "agent.vitals"},
+        "checks are pure: facts in, findings out",
+    ),
     "agent.health": (
         AGENT
         | {"agent.alarm", "agent.checks", "agent.history", "agent.identity", "agent.sensors", "agent.status"}
