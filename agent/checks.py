@@ -20,10 +20,22 @@ from collections.abc import Collection, Iterator
 
 from agent.appchecks import APPS
 from agent.findings import Check, Facts, Fault, Finding, Look, Severity, Trouble
-from agent.vitals import BEFORE, CAPPED, HOT, LOW, THROTTLED, Disk
+from agent.vitals import BEFORE, CAPPED, HOT, LOW, THROTTLED, Disk, Vitals
 from agent.wire import words
 
-__all__ = ["CHECKS", "Check", "Facts", "Fault", "Finding", "Look", "Severity", "Trouble", "find"]
+__all__ = [
+    "CHECKS",
+    "Check",
+    "Disk",
+    "Facts",
+    "Fault",
+    "Finding",
+    "Look",
+    "Severity",
+    "Trouble",
+    "Vitals",
+    "find",
+]
 
 LOW_SHARE, LOW_BYTES = 0.10, 1_000_000_000
 """Less than both of these free is low: a tenth of a small card is enough, and so is 1 GB of a large one."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from agent import checks
-from agent.checks import CHECKS, Facts, Fault, find
+from agent.checks import CHECKS, Facts, Fault, Trouble, find
 from agent.status import LinkState
 from agent.vitals import CAPPED, HOT, LOW, THROTTLED, Card, Disk, Heat, Vitals
 from agent.wire.messages import OutboxState, Problem
@@ -93,6 +93,17 @@ EXPECTED = {
         FINE._replace(faults=(Fault("room", "85 °C is not within -40 to 60 °C", implausible=True),)),
         "room: 85 °C is not within -40 to 60 °C.",
     ),
+    **{
+        code: (FINE._replace(troubles=(Trouble(code, subject, sentence),)), sentence)
+        for code, subject, sentence in (
+            ("podman-missing", "", "Apps are not looked after: Podman is not installed."),
+            ("podman-down", "", "Apps are not looked after: Podman does not answer."),
+            ("apps-unkept", "", "Apps are not looked after: the disk is full."),
+            ("order-refused", "", "An order of generation 3 is not taken: it is older than 5."),
+            ("app-failed", "demo", "Revision 2 of demo failed: web ended with 1; revision 1 runs."),
+            ("app-crash-loop", "demo", "web of demo has ended 5 times in a row."),
+        )
+    },
 }
 
 
