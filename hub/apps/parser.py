@@ -20,10 +20,19 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
 
 from agent.wire.errors import Refused
 from hub.apps import units
-from hub.apps.tree import Node, refused
+from hub.apps.tree import Node
 
 MAX_CHARACTERS = 256 * 1024
 MAX_NODES = 20_000
@@ -31,6 +40,9 @@ MAX_NODES = 20_000
 MAX_ENTRIES = 1_024
 """Of one list or mapping: what is checked against each other is never much."""
 MAX_DEPTH = 32
+
+OWN_TAGS = ("!reset", "!override")
+MERGE = "<<"
 
 _YAML = "tag:yaml.org,2002:"
 _NULL = re.compile(r"~|null|Null|NULL|")
@@ -97,28 +109,28 @@ class _Tree:
     def built(self, events: Iterator[Any]) -> Node:
         """The whole tree.  Raises Refused."""
         for event in events:
-            match type(event).__name__:
-                case "ScalarEvent":
+            match event:
+                case ScalarEvent():
                     self._add(_Whole(self._scalar(event)), event.anchor)
-                case "AliasEvent":
+                case AliasEvent():
                     self._add(self._aliased(event), None)
-                case "MappingStartEvent":
+                case MappingStartEvent():
                     self._open({}, event, ("map",))
-                case "SequenceStartEvent":
+                case SequenceStartEvent():
                     self._open([], event, ("seq",))
-                case "MappingEndEvent" | "SequenceEndEvent":
+                case MappingEndEvent() | SequenceEndEvent():
                     self._close()
-                case "DocumentStartEvent" if self._root is not None:
+                case DocumentStartEvent() if self._root is not None:
                     raise self._error(event, "a second document; a compose file is one")
         return self._root or Node(None, self._file, 1)
 
     def _error(self, event: Any, reason: str) -> Refused:
-        return refused(Node(None, self._file, event.start_mark.line + 1), reason)
+        return Node(None, self._file, event.start_mark.line + 1).refused(reason)
 
     def _tag(self, event: Any, known: tuple[str, ...]) -> str:
         """The tag of an event; empty, one of ``known`` or one of compose's own."""
         tag = str(event.tag or "").removeprefix(_YAML)
-        if tag not in ("", "!", "!reset", "!override", *known):
+        if tag not in ("", "!", *OWN_TAGS, *known):
             raise self._error(event, f"the tag {tag[:40]!r} means nothing in compose")
         return tag
 
@@ -126,7 +138,7 @@ class _Tree:
         if len(self._stack) == MAX_DEPTH:
             raise self._error(event, f"nested more than {MAX_DEPTH} deep")
         tag = self._tag(event, known)
-        node = Node(empty, self._file, event.start_mark.line + 1, tag=tag if tag[:1] == "!" else "")
+        node = Node(empty, self._file, event.start_mark.line + 1, tag=tag if tag in OWN_TAGS else "")
         self._stack.append(_Open(node, event.anchor))
 
     def _close(self) -> None:
@@ -154,11 +166,11 @@ class _Tree:
         parent.size += whole.size
         parent.depth = max(parent.depth, whole.depth + 1)
         if max(len(parent.entries), len(parent.values)) >= MAX_ENTRIES:
-            raise refused(parent.node, f"more than {MAX_ENTRIES:,} entries")
+            raise parent.node.refused(f"more than {MAX_ENTRIES:,} entries")
         if parent.size > MAX_NODES:
-            raise refused(parent.node, f"unfolds to more than {MAX_NODES:,} values")
+            raise parent.node.refused(f"unfolds to more than {MAX_NODES:,} values")
         if parent.depth > MAX_DEPTH:
-            raise refused(parent.node, f"nested more than {MAX_DEPTH} deep")
+            raise parent.node.refused(f"nested more than {MAX_DEPTH} deep")
         if isinstance(parent.node.value, list):
             parent.entries.append(whole.node)
         elif parent.key is None:
@@ -174,36 +186,36 @@ class _Tree:
     def _key(self, parent: _Open, node: Node) -> Node:
         """A key as text; the first of its name."""
         if isinstance(node.value, dict | list) or node.value is None:
-            raise refused(node, "a key has to be text")
+            raise node.refused("a key has to be text")
         if _is_merge(node):
             return node
         name = node.text()
         if name in parent.values:
             first = parent.values[name].line
-            raise refused(node, f"{name[:60]!r} is there twice, first in line {first}")
+            raise node.refused(f"{name[:60]!r} is there twice, first in line {first}")
         return node.with_value(name)
 
     def _merged(self, key: Node, node: Node) -> list[Node]:
         parts = list(node) if isinstance(node.value, list) else [node]
         if not all(part.is_mapping for part in parts):
-            raise refused(key, "'<<' takes a mapping or a list of them")
+            raise key.refused("'<<' takes a mapping or a list of them")
         return parts
 
     def _scalar(self, event: Any) -> Node:
         tag = self._tag(event, ("str", "int", "float", "bool", "null", "timestamp"))
         if not units.is_text(event.value):
             raise self._error(event, "a character that no text can have")
-        is_plain = event.style is None and tag in ("", "!reset", "!override")
+        is_plain = event.style is None and tag in ("", *OWN_TAGS)
         is_typed = tag in ("int", "float", "bool", "null")
         value = _resolved(event.value) if is_plain or is_typed else event.value
-        # "<<" in quotes is a key like any other.
-        own = "<<" if is_plain and event.value == "<<" else tag
-        own = own if own in ("<<", "!reset", "!override") else ""
+        own = tag if tag in OWN_TAGS else ""
+        if is_plain and event.value == MERGE:
+            own = MERGE  # in quotes it is a key like any other
         return Node(value, self._file, event.start_mark.line + 1, event.value, own)
 
 
 def _is_merge(key: Node) -> bool:
-    return key.tag == "<<"
+    return key.tag == MERGE
 
 
 def _resolved(text: str) -> Any:

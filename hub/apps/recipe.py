@@ -96,7 +96,7 @@ def read_env(text: str, *, file: str = SAMPLE, env: Mapping[str, str] | None = N
     """
     known = dict(env or {})
     found: dict[str, str] = {}
-    position, line = 0, 1
+    position, line, size = 0, 1, 0
     while position < len(text):
         end = _line_end(text, position)
         row = text[position:end]
@@ -108,6 +108,9 @@ def read_env(text: str, *, file: str = SAMPLE, env: Mapping[str, str] | None = N
             raise _bad_line(file, line, f"{row.strip()[:40]!r} is not NAME=value")
         start = position + assignment.start(2)
         value, stop = _value(text, start, known, f"{file}:{line}")
+        size += len(value)
+        if size > MAX_CHARACTERS:
+            raise _bad_line(file, line, f"the values are longer than {MAX_CHARACTERS:,} characters together")
         found[assignment[1]] = known[assignment[1]] = value
         line += text.count("\n", position, stop) + 1
         position = stop + 1
@@ -122,7 +125,7 @@ def _line_end(text: str, position: int) -> int:
 def _value(text: str, start: int, known: Mapping[str, str], where: str) -> tuple[str, int]:
     """The value that begins at ``start``, and where its line ends."""
     quote = text[start : start + 1]
-    if quote in ("'", '"') and quote:
+    if quote in ("'", '"'):
         quoted = (_SINGLE if quote == "'" else _DOUBLE).match(text, start)
         if quoted is None:
             raise Refused(f"{where}: a quote is opened and not closed", code="env")

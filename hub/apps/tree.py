@@ -51,7 +51,7 @@ class Node:
         """The value of a key; nothing, in this place, where there is none."""
         if isinstance(self.value, dict) and key in self.value:
             return self.value[key]  # type: ignore[no-any-return]  # a dict of nodes
-        return Node(None, self.file, self.line, path=f"{self.path}.{key}".lstrip("."))
+        return Node(None, self.file, self.line, path=below(self.path, key))
 
     def __iter__(self) -> Iterator[Node]:
         """The entries of a list; none of anything else."""
@@ -76,8 +76,9 @@ class Node:
         return replace(self, value=value)
 
     def refused(self, reason: str, *, hint: str = "") -> Refused:
-        """The error that this value is."""
-        return refused(self, reason, hint=hint)
+        """The error that this value is; it names the place."""
+        where = f"{self.file}:{self.line}: {self.path}: " if self.path else f"{self.file}:{self.line}: "
+        return Refused(where + reason, code="compose", hint=hint)
 
     # --- what they mean
 
@@ -130,7 +131,7 @@ class Node:
         except ValueError as error:
             raise self.refused(str(error)) from None
         if not low <= found <= high:
-            raise self.refused(f"{show(self.text())} is not within {low} to {high}".replace("'", ""))
+            raise self.refused(f"{self.text().strip()[:40]} is not within {low} to {high}")
         return found
 
     def choice(self, choices: Sequence[str], *, default: str) -> str:
@@ -155,24 +156,21 @@ class Node:
         """A list of texts, or a single one."""
         return tuple(each.text() for each in self.entries())
 
-    def pairs(self, separators: str = "=") -> dict[str, Node]:
+    def pairs(self) -> dict[str, Node]:
         """What compose writes as a mapping or as a list of "name=value"; a bare name has no value."""
         if self.is_mapping:
             return dict(self.items())
         found = {}
         for each in self:
-            entry = each.text()
-            cut = min((at for at in map(entry.find, separators) if at >= 0), default=-1)
-            name = entry[:cut] if cut >= 0 else entry
+            name, equals, value = each.text().partition("=")
             if name:
-                found[name] = each.with_value(entry[cut + 1 :] if cut >= 0 else None)
+                found[name] = each.with_value(value if equals else None)
         return found
 
 
-def refused(node: Node, reason: str, *, hint: str = "") -> Refused:
-    """An error of compose that names the place."""
-    where = f"{node.file}:{node.line}: {node.path}: " if node.path else f"{node.file}:{node.line}: "
-    return Refused(where + reason, code="compose", hint=hint)
+def below(path: str, key: str) -> str:
+    """The path of a key of what is at ``path``."""
+    return f"{path}.{key}" if path else key
 
 
 def plain(node: Node) -> Any:
@@ -199,7 +197,7 @@ def with_paths(node: Node, path: str = "") -> Node:
     """The same tree, every value of which knows its path."""
     value = node.value
     if isinstance(value, dict):
-        value = {key: with_paths(each, f"{path}.{key}".lstrip(".")) for key, each in value.items()}
+        value = {key: with_paths(each, below(path, key)) for key, each in value.items()}
     elif isinstance(value, list):
         value = [with_paths(each, f"{path}[{index}]") for index, each in enumerate(value)]
     return replace(node, value=value, path=path)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from agent.wire.decode import nearest
 from hub.apps.draft import Verdict
 from hub.apps.table import TABLE, Row
-from hub.apps.tree import Node
+from hub.apps.tree import Node, below
 
 MAX_HINTED = 16
 EXTENSION = Row("ignored", "an extension; only x-lichen means something here")
@@ -49,22 +49,22 @@ def _walk(node: Node, path: str) -> Iterator[Verdict]:
         return  # what is below has names that the recipe chooses, or speaks for itself
     for key, child in node.items():
         if known == ("*",):
-            below = f"{path}.*"
+            row_of = f"{path}.*"
         elif key in known or not key.startswith("x-"):
-            below = f"{path}.{key}".lstrip(".")
+            row_of = below(path, key)
         else:
             yield _verdict(child, EXTENSION)
             continue
-        row = TABLE.get(below)
+        row = TABLE.get(row_of)
         if row is None:
             near = nearest(key, known)
             suffix = f"; did you mean {near!r}?" if near else ""
             hint = f"known keys: {', '.join(sorted(known))}" if len(known) <= MAX_HINTED else ""
             raise child.refused(f"unknown key{suffix}", hint=hint)
-        if "*" not in below.rpartition(".")[2]:
+        if not row_of.endswith("*"):
             yield _verdict(child, row)
         if row.judgement not in ("refused", "ignored"):
-            yield from _walk(child, below)
+            yield from _walk(child, row_of)
 
 
 def _verdict(node: Node, row: Row) -> Verdict:

@@ -64,6 +64,7 @@ def merged(base: str, over: str, key: str = "web") -> Any:
         ("{ports: [80], user: x}", "{ports: !reset [], user: !reset null}", {}),
         ("{environment: {A: 1, B: 2}}", "{environment: {A: !reset null}}", {"environment": {"B": 2}}),
         ("{deploy: {replicas: 2}}", "{deploy: }", {"deploy": {"replicas": 2}}),
+        ("{cap_add: [A]}", "{cap_add: ! [B]}", {"cap_add": ["A", "B"]}),
         ("{x-a: [1]}", "{x-a: [2]}", {"x-a": [1, 2]}),
     ],
 )  # fmt: skip

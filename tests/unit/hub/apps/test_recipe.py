@@ -76,6 +76,13 @@ def test_an_env_file_that_is_none(text: str, reason: str) -> None:
     assert (str(caught.value), caught.value.code) == (reason, "env")
 
 
+def test_an_env_file_does_not_grow_without_end() -> None:
+    with pytest.raises(Refused, match="longer than"):
+        read_env("A=x\n" + "A=$A$A\n" * 40)
+    with pytest.raises(Refused, match="longer than 4,194,304 characters together"):
+        read_env(f"A={'x' * 100_000}\n" + "B=$A\n" * 100)
+
+
 SAMPLE = """\
 TYPE=blog
 # Section that explains nothing.
