@@ -37,6 +37,7 @@ CODES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"address already in use|port is already allocated", "port-taken"),
         (r"no space left on device|disk quota exceeded", "no-space"),
         (r"layer not known|may be corrupted", "image"),
+        (r"(runc|crun) start \S+ failed", "broken"),
         (r"no (defined )?healthcheck", "no-check"),
         (r"is not running|improper state|not in running state", "not-running"),
         (r"subnet .* already used", "in-use"),

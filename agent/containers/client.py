@@ -6,6 +6,7 @@ functions are those looks and changes that take more than one call.  They block,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -25,6 +26,7 @@ CHANGE_S = 60.0
 CHECK_S = 30.0
 """Of a healthcheck that names no time limit."""
 BROKEN = re.compile(r'image "([0-9a-f]{64})"')
+NOT_STARTED = ("configured", "created")
 OURS = json.dumps({"label": [LABEL_APP]})
 
 
@@ -46,6 +48,14 @@ class Client:
         return self.ask(
             "POST", what, path, data=json.dumps(body), headers={"Content-Type": "application/json"}
         )
+
+    def delete(self, what: str, path: str, params: Mapping[str, Any]) -> None:
+        """DELETE; what is not there has been removed."""
+        try:
+            self.ask("DELETE", what, path, params=params)
+        except Refused as error:
+            if error.code != "not-found":
+                raise
 
     def ask(self, method: str, what: str, path: str, *, limit_s: float = CHANGE_S, **options: Any) -> Any:
         """The answer.  Raises Refused with a code, and LinkDown (code "podman-down") when none comes."""
@@ -134,7 +144,7 @@ def create(client: Client, body: Mapping[str, Any]) -> str:
         if error.code != "exists" or _has_container(client, name):
             raise
         # A power cut left its storage, which nobody lists and which holds the name.
-        client.ask("DELETE", what, f"/containers/{path_of(name)}", params={"force": True, "ignore": True})
+        client.delete(what, f"/containers/{path_of(name)}", {"force": True, "ignore": True})
         answer = client.post(what, "/containers/create", body)
     return str(answer.json()["Id"])
 
@@ -145,6 +155,39 @@ def _has_container(client: Client, name: str) -> bool:
     except Refused as error:
         return error.code != "not-found"
     return True
+
+
+def start(client: Client, id: str) -> None:
+    """Start a container; no error when it runs already.
+
+    A service that is killed while it starts one has either left a process that it does not know of: then
+    the next attempt fails, and ends that, and the one after it succeeds.  Or it has not written down that
+    it did start: then no attempt ever succeeds, and the container has to be made again.
+    """
+    what, path = f"starting {id}", f"/containers/{path_of(id)}/start"
+    try:
+        try:
+            client.post(what, path, None)
+        except Refused as error:
+            if error.code != "exists":
+                raise
+            client.post(what, path, None)
+    except Refused as error:
+        if error.code == "broken":
+            remove_container(client, id)
+        raise
+
+
+def remove_container(client: Client, id: str) -> None:
+    """Remove a container by force; no error when it is not there."""
+    what, path = f"removing the container {id}", f"/containers/{path_of(id)}"
+    with contextlib.suppress(Refused):
+        if client.get(what, f"{path}/json")["State"]["Status"] in NOT_STARTED:
+            # Or so it seems, see `start`.
+            client.post(what, f"{path}/init", None)
+    # Without a time of 0 a program that ignores TERM would have ten seconds more.
+    params = {"force": True, "v": True, "timeout": 0, "ignore": True}
+    client.delete(what, path, params)
 
 
 def run_check(client: Client, id: str) -> Check:

@@ -170,7 +170,10 @@ class Engine(Protocol):
         """Make a container from a libpod specification (`agent.containers.spec`).  Returns its id."""
 
     async def start(self, id: str) -> None:
-        """Start it; no error when it runs already."""
+        """Start it; no error when it runs already.
+
+        Refused (code "broken") when a crash of Podman has left it so that it never will: it is removed then.
+        """
 
     async def stop(self, id: str, grace_s: float) -> None:
         """Stop it: its signal, then KILL after ``grace_s``.  No error when it does not run."""

@@ -42,7 +42,9 @@ from agent.containers.client import (
     list_containers,
     list_images,
     path_of,
+    remove_container,
     run_check,
+    start,
 )
 from agent.containers.engine import LABEL_APP, Check, Container, Image, Info, Login, Thing
 from agent.containers.pull import Pull
@@ -253,7 +255,7 @@ class Podman:
         return await self._ask(lambda client: create(client, body))
 
     async def start(self, id: str) -> None:
-        await self._post(f"starting {id}", f"/containers/{path_of(id)}/start", None)
+        await self._ask(lambda client: start(client, id))
 
     async def stop(self, id: str, grace_s: float) -> None:
         await self._ask(
@@ -268,15 +270,7 @@ class Podman:
         )
 
     async def remove(self, id: str) -> None:
-        # Without a time of 0 a program that ignores TERM has ten seconds more.
-        await self._remove(
-            f"removing the container {id}",
-            f"/containers/{path_of(id)}",
-            force=True,
-            v=True,
-            timeout=0,
-            ignore=True,
-        )
+        await self._ask(lambda client: remove_container(client, id), slow=True)
 
     async def check(self, id: str) -> Check:
         return await self._ask(lambda client: run_check(client, id), slow=True)
@@ -312,9 +306,4 @@ class Podman:
         await self._ask(lambda client: client.post(what, path, body))
 
     async def _remove(self, what: str, path: str, **params: Any) -> None:
-        """DELETE; what is not there has been removed."""
-        try:
-            await self._ask(lambda client: client.ask("DELETE", what, path, params=params), slow=True)
-        except Refused as error:
-            if error.code != "not-found":
-                raise
+        await self._ask(lambda client: client.delete(what, path, params), slow=True)

@@ -411,6 +411,7 @@ class FakePodman:
             if container.phase == "running":
                 return
             if container.phase == "broken":
+                self._forget(container)
                 raise Refused(f"the container {container.name} is broken", code="broken")
             self._need_ports(container)
             container.phase, container.pid = "running", FIRST_PID + next(self._numbers)

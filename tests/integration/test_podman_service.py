@@ -9,7 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -207,37 +207,53 @@ async def test_storage_that_a_power_cut_left_does_not_hold_a_name(place: Stand) 
 
 
 @pytest.mark.slow
-async def test_a_service_killed_at_any_moment_of_a_container_leaves_something_that_can_be_removed(
-    place: Stand,
-) -> None:
+async def test_a_service_killed_at_any_moment_leaves_nothing_that_cannot_be_removed(place: Stand) -> None:
     reference = place.registry.push("runs", command=["sleep", "1000"])
-    body: dict[str, Any] = {"image": reference, "netns": {"nsmode": "none"}}
     async with place.engine() as engine:
         await engine.pull(reference, plain_http=True)
-        for number in range(10):
+        for number in range(16):
             name = place.app("c")
             labels = {"lichen.app": name}
+            body = {"name": name, "image": reference, "labels": labels, "netns": {"nsmode": "none"}}
 
-            async def live(name: str = name, labels: dict[str, str] = labels) -> None:
-                try:
-                    await engine.create({**body, "name": name, "labels": labels})
+            async def live(name: str = name, body: dict[str, Any] = body) -> None:
+                with contextlib.suppress(LinkDown):
+                    await engine.create(body)
                     await engine.start(name)
                     await engine.remove(name)
-                except LinkDown:
-                    pass
 
             await engine.info()
             async with asyncio.TaskGroup() as group:
                 group.create_task(live(), name="live")
-                await asyncio.sleep(0.02 * number)  # a moment of its life, another one each time
+                await asyncio.sleep(0.015 * number)  # a moment of its life, another one each time
                 place.kill_service(engine)
+            if number % 2 and await engine.containers():
+                started = await _code_of(engine.start(name))
+                assert started in ("", "broken")
+                expected = [] if started else ["running"]
+                assert [each.phase for each in await engine.containers()] == expected
             await engine.remove(name)
             assert await engine.containers() == []
-            await engine.create({**body, "name": name, "labels": labels})
-            await engine.start(name)
-            [container] = await engine.containers()
-            assert container.phase == "running"
-            await engine.remove(name)
+            await until(lambda: _nothing_is_left(place))
+
+
+async def _code_of(call: Awaitable[None]) -> str:
+    """The code of a refusal, "" when there is none."""
+    try:
+        await call
+    except Refused as error:
+        return error.code
+    return ""
+
+
+async def _nothing_is_left(place: Stand) -> bool:
+    """Whether no process is left of any container."""
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = process.read_bytes().split(b"\0")
+            if words[0].endswith(b"conmon") and os.fsencode(place.storage) in b" ".join(words):
+                return False
+    return True
 
 
 async def test_a_secret_of_a_size_that_podman_does_not_take_is_refused_in_words(place: Stand) -> None:
