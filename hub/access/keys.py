@@ -12,6 +12,8 @@ The others are replaced by `hub.rotation`.
 | order.key, command.key, time.key | `<hub id>/order`, ... | what boards are told |
 | receipt.key | `<hub id>/receipt` | usage logs, as their witness |
 | release.key | `<hub id>/release` | updates of the agent |
+
+Beside them lies vault.key, which signs nothing (`hub.access.vault`).
 """
 
 from __future__ import annotations

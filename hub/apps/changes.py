@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from agent.wire import words
 from agent.wire.decode import plain
-from agent.wire.errors import Busy
+from agent.wire.errors import Busy, Refused
 from agent.wire.order import App
 from hub.access.vault import Vault
 from hub.apps.content import Content, content_of, difference
@@ -205,8 +205,14 @@ class Changes:
     async def _prepare(self, change: Change) -> _Made:
         async with self._store.read() as tx:
             boards = await successors(tx, change.content.boards)
-        if not boards:
+        if not change.content.boards:
             return _Made(boards)
+        if not boards:
+            raise Refused(
+                f"all boards of {change.app} were put out of the fleet",
+                code="not-found",
+                hint="deploy it to others: --board NAME",
+            )
         draft = await self.making.compile(change.app, change.content)
         refuse_unfit(draft, boards)
         pinned = await self.making.pin(draft, boards, change.content.pins, fresh=change.fresh)
@@ -221,7 +227,7 @@ class Changes:
             )
         number = await self._next_number(tx, change.app, newest)
         now_ms = self._now_ms()
-        there = {row.board: row for row in await placements.placements_of(tx, app=change.app)}
+        there = {row.board: row for row in await placements.placements_of(tx, names=[change.app])}
         rows, generated = await self._placements(tx, change, made, number)
         leaving = _leaving(change, there, made.boards, number)
         content = replace(change.content, boards=tuple(board.id for board in made.boards))
@@ -244,7 +250,7 @@ class Changes:
 
     async def _next_number(self, tx: Tx, app: str, newest: RevisionRow | None) -> int:
         """One more than the last one that was made here, or that a board has heard of before a restore."""
-        boards = [row.board for row in await placements.placements_of(tx, app=app)]
+        boards = [row.board for row in await placements.placements_of(tx, names=[app])]
         reported = [
             max(state.revision, state.running, state.failure.revision if state.failure else 0)
             for report in (await find_reports(tx, boards)).values()

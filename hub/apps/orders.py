@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import NoReturn
 
 from agent.base.broker import Message, Session
@@ -92,6 +92,7 @@ class Orders:
         """
         found = await orders.find_orders(tx, ids)
         reports = await find_reports(tx, ids)
+        logins = {login.registry: login for login in await read_logins(tx, self._vault)}
         for id in ids:
             board = await boards.find_board(tx, id)
             if board is None or board.revoked_ms is not None:
@@ -100,7 +101,7 @@ class Orders:
             report = reports.get(id)
             reported = max(before.reported, report.apps.generation if report else 0)
             generation = max(before.generation, reported) + 1
-            text = await self._signed(tx, board, generation)
+            text = await self._signed(tx, board, generation, logins)
             row = OrderRow(
                 board=id,
                 generation=generation,
@@ -113,9 +114,10 @@ class Orders:
             await orders.save_order(tx, row)
             await placements.note_generation(tx, id, generation)
 
-    async def _signed(self, tx: Tx, board: BoardRow, generation: int) -> str:
+    async def _signed(
+        self, tx: Tx, board: BoardRow, generation: int, logins: Mapping[str, RegistryLogin]
+    ) -> str:
         rows = await placements.placements_of(tx, board=board.id)
-        logins = {login.registry: login for login in await read_logins(tx, self._vault)}
         apps = tuple(self._whole(row, logins, board) for row in rows if row.manifest is not None)
         order = Order(board.id, generation, self._now_ms(), apps)
         text = note.sign(compose("order", order), self._keys.order)
@@ -127,7 +129,7 @@ class Orders:
             )
         return text
 
-    def _whole(self, row: Placement, logins: dict[str, RegistryLogin], board: BoardRow) -> App:
+    def _whole(self, row: Placement, logins: Mapping[str, RegistryLogin], board: BoardRow) -> App:
         manifest = decode(App, row.manifest)
         used = {registry_of(service.image) for service in manifest.services}
         contents = recall(self._vault, row.app, row.secrets)
@@ -168,6 +170,8 @@ class Orders:
                         raise
                     # The others must get theirs; it is tried again with the next change.
                     failed.add(board)
+                    async with self._store.write() as tx:
+                        await orders.note_failure(tx, board, str(error))
                     log.error("order not made", extra={"board": board, "error": str(error)})
 
     async def _publish(self, session: Session) -> None:

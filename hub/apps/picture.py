@@ -7,7 +7,7 @@ is still at work.  It changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,7 +19,8 @@ from hub.store.app_reports import AppReport, find_reports
 from hub.store.apps import RevisionRow
 from hub.store.boards import BoardRow
 from hub.store.database import Tx
-from hub.store.placements import Placement, Result, newest_results, placements_of, results_of
+from hub.store.orders import OrderRow, find_orders
+from hub.store.placements import Placement, Result, gone_results, newest_results, placements_of
 
 State = Literal[
     "sent", "updating", "removing", "failed", "refused", "degraded", "waiting", "running", "stopped", "gone"
@@ -91,32 +92,27 @@ async def picture_of(tx: Tx, name: str, now_ms: int) -> AppPicture:
 
 async def pictures_of(tx: Tx, rows: Sequence[RevisionRow], now_ms: int) -> list[AppPicture]:
     """Several apps, by their newest revisions."""
-    pictures = []
-    for row in rows:
-        placements = {each.board: each for each in await placements_of(tx, app=row.app)}
-        newest = {each.board: each for each in await newest_results(tx, app=row.app)}
-        asked = {each.board: each for each in await results_of(tx, row.app, [row.number])}
-        # Where it is, or is to go from; and where it has gone by the last change.
-        newest |= {id: each for id, each in asked.items() if id not in newest and each.outcome == "gone"}
-        known = {each.id: each for each in [await boards.find_board(tx, id) for id in newest] if each}
-        reports = await find_reports(tx, newest)
-        places = [
-            _place(known[id], result, placements.get(id), reports.get(id), now_ms)
-            for id, result in newest.items()
-        ]
-        pictures.append(_picture(row, sorted(places, key=lambda place: place.name)))
-    return pictures
+    names = [row.app for row in rows]
+    placed = {(each.app, each.board): each for each in await placements_of(tx, names=names)}
+    # Where they are, or are to go from; and where they have gone by the last change.
+    found = {(each.app, each.board): each for each in await gone_results(tx, names)}
+    found |= {(each.app, each.board): each for each in await newest_results(tx, names=names)}
+    scene = await _scene(tx, {board for _, board in found}, now_ms)
+    places: dict[str, list[AppOnBoard]] = {name: [] for name in names}
+    for key, result in found.items():
+        if result.board in scene.boards:
+            places[result.app].append(_place(result, placed.get(key), scene))
+    return [_picture(row, sorted(places[row.app], key=lambda place: place.name)) for row in rows]
 
 
 async def on_board(tx: Tx, board: BoardRow, now_ms: int) -> list[tuple[RevisionRow, AppOnBoard]]:
-    """The apps that a board has, or still has to let go."""
-    placements = {each.app: each for each in await placements_of(tx, board=board.id)}
-    report = (await find_reports(tx, [board.id])).get(board.id)
-    found = []
-    for result in sorted(await newest_results(tx, board=board.id), key=lambda each: each.app):
-        place = _place(board, result, placements[result.app], report, now_ms)
-        found.append((await store.get_revision(tx, result.app, result.revision), place))
-    return found
+    """The apps that a board has, or still has to let go, by name."""
+    placed = {each.app: each for each in await placements_of(tx, board=board.id)}
+    scene = await _scene(tx, {board.id}, now_ms)
+    return [
+        (await store.get_revision(tx, result.app, result.revision), _place(result, placed[result.app], scene))
+        for result in await newest_results(tx, board=board.id)
+    ]
 
 
 def is_gone(picture: AppPicture) -> bool:
@@ -162,12 +158,30 @@ def is_at_work(place: AppOnBoard) -> bool:
 # --- one board -----------------------------------------------------------------------------------
 
 
-def _place(
-    board: BoardRow, result: Result, placement: Placement | None, report: AppReport | None, now_ms: int
-) -> AppOnBoard:
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What is known of some boards now."""
+
+    boards: Mapping[str, BoardRow]
+    orders: Mapping[str, OrderRow]
+    reports: Mapping[str, AppReport]
+    now_ms: int
+
+
+async def _scene(tx: Tx, ids: Collection[str], now_ms: int) -> _Scene:
+    rows = await boards.list_boards(tx, ids=ids, limit=len(ids))
+    known = {row.id: row for row in rows}
+    return _Scene(known, await find_orders(tx, ids), await find_reports(tx, ids), now_ms)
+
+
+def _place(result: Result, placement: Placement | None, scene: _Scene) -> AppOnBoard:
+    board, report = scene.boards[result.board], scene.reports.get(result.board)
     said = next((each for each in report.apps.apps if each.name == result.app), None) if report else None
     leaving = placement is None or placement.leaving
-    state, sentence, hint = _judge(board, result, said, leaving=leaving, now_ms=now_ms)
+    state, sentence, hint = _judge(board, result, said, leaving=leaving, now_ms=scene.now_ms)
+    order = scene.orders.get(result.board)
+    if state == "sent" and order is not None and order.failure:
+        state, sentence, hint = "failed", f"no order could be made: {order.failure}", "see the log of the hub"
     return AppOnBoard(
         board=board.id,
         name=board.name,

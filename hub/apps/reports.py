@@ -58,9 +58,11 @@ class Reports:
 
     # --- what ingest tells -------------------------------------------------------------------------
 
-    async def take(self, tx: Tx, said: Mapping[str, Apps], at_ms: int) -> None:
+    async def take(
+        self, tx: Tx, said: Mapping[str, Apps], at_ms: int, *, heard_ms: Mapping[str, int]
+    ) -> None:
         """Store what boards say, and what follows from it for changes under way."""
-        await app_reports.save_reports(tx, said, at_ms)
+        await app_reports.save_reports(tx, said, heard_ms)
         found = await orders.find_orders(tx, said)
         for board, order in found.items():
             await self._hear(tx, order, said[board])

@@ -67,8 +67,10 @@ MOST_UNFOLDED = 30_000
 class TakesApps(Protocol):
     """Who cares for what boards say of their apps (`hub.apps.reports`)."""
 
-    async def take(self, tx: Tx, said: Mapping[str, Apps], at_ms: int) -> None:
-        """Store it, in the transaction of all the rest."""
+    async def take(
+        self, tx: Tx, said: Mapping[str, Apps], at_ms: int, *, heard_ms: Mapping[str, int]
+    ) -> None:
+        """Store it, in the transaction of all the rest; ``heard_ms``: of each board when it said so."""
 
     def tell(self, boards: Collection[str]) -> None:
         """These have spoken of apps, or came or went, and that is committed."""
@@ -250,7 +252,7 @@ class Ingest:
             await commit.apply(tx, arrivals, known)
             await settle_all(tx, "board", self._said(commit.abouts), commit.at_ms)
             if commit.apps:
-                await self._apps.take(tx, commit.apps, commit.at_ms)
+                await self._apps.take(tx, commit.apps, commit.at_ms, heard_ms=commit.believed)
             last_id = await batches.last_id(tx)
         if fold:
             self._folded_id = self._last_id

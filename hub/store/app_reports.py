@@ -26,10 +26,10 @@ class AppReport:
     apps: Apps
 
 
-async def save_reports(tx: Tx, said: Mapping[str, Apps], at_ms: int) -> None:
-    """Keep what boards say, in place of what they said before."""
+async def save_reports(tx: Tx, said: Mapping[str, Apps], heard_ms: Mapping[str, int]) -> None:
+    """Keep what boards say, and when they were heard, in place of what they said before."""
     for board, report in said.items():
-        values = {"at_ms": at_ms, "report": plain(report)}
+        values = {"at_ms": heard_ms[board], "report": plain(report)}
         asked = upsert(tx, app_reports).values(board=board, **values)
         await tx.execute(asked.on_conflict_do_update(index_elements=["board"], set_=values))
 

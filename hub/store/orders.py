@@ -20,7 +20,7 @@ from hub.store.schema import orders
 class OrderRow:
     """The order of a board.  ``generation`` 0: none was made yet; ``reported``: the highest generation
     that the board has spoken of; ``published``: the one that the broker has; ``signer``: whose key signed
-    it; ``note``: as it travels."""
+    it; ``note``: as it travels; ``failure``: why no newer one could be made, though this one is stale."""
 
     board: str
     generation: int = 0
@@ -30,6 +30,7 @@ class OrderRow:
     signer: str = ""
     issued_ms: int = 0
     note: str = ""
+    failure: str = ""
 
 
 async def find_order(tx: Tx, board: str) -> OrderRow | None:
@@ -56,8 +57,9 @@ async def save_order(tx: Tx, row: OrderRow) -> None:
 async def mark_stale(tx: Tx, boards: Collection[str]) -> None:
     """What the orders of these boards are made of has changed; a board without one is to get its first."""
     for board in boards:
+        first = OrderRow(board, stale=True)
         asked = upsert(tx, orders).values(
-            board=board, generation=0, reported=0, published=0, stale=1, signer="", issued_ms=0, note=""
+            **{name: getattr(first, name) for name in OrderRow.__slots__} | {"stale": 1}
         )
         await tx.execute(asked.on_conflict_do_update(index_elements=["board"], set_={"stale": 1}))
 
@@ -73,6 +75,11 @@ async def stale_boards(tx: Tx, signer: str, *, limit: int = 100) -> list[str]:
     old = orders.c.generation.between(1, 2**62) & (orders.c.signer != signer)
     asked = select(orders.c.board).where(or_(orders.c.stale == 1, old)).order_by(orders.c.board).limit(limit)
     return list((await tx.execute(asked)).scalars())
+
+
+async def note_failure(tx: Tx, board: str, why: str) -> None:
+    """No order could be made for a board; the next that is made clears it."""
+    await tx.execute(update(orders).where(orders.c.board == board).values(failure=why, stale=1))
 
 
 async def unpublished(tx: Tx, *, limit: int = 100) -> list[OrderRow]:

@@ -15,7 +15,7 @@ from sqlalchemy import Row, and_, delete, insert, select, update
 
 from hub.store.database import Tx, upsert
 from hub.store.orders import delete_order, mark_stale
-from hub.store.schema import app_reports, placements, results
+from hub.store.schema import app_reports, apps, placements, results
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +61,13 @@ class OpenResult:
     is_ordered: bool
 
 
-async def placements_of(tx: Tx, *, app: str | None = None, board: str | None = None) -> list[Placement]:
-    """The placements of an app, or of a board, or all."""
+async def placements_of(
+    tx: Tx, *, names: Collection[str] | None = None, board: str | None = None
+) -> list[Placement]:
+    """The placements of the apps of these names, or on a board, or all."""
     asked = select(placements).order_by(placements.c.app, placements.c.board)
-    if app is not None:
-        asked = asked.where(placements.c.app == app)
+    if names is not None:
+        asked = asked.where(placements.c.app.in_(names))
     if board is not None:
         asked = asked.where(placements.c.board == board)
     return [_placement(row) for row in await tx.execute(asked)]
@@ -106,13 +108,23 @@ async def results_of(tx: Tx, app: str, revisions: Collection[int]) -> list[Resul
     return [Result(*row) for row in await tx.execute(asked.order_by(results.c.revision, results.c.board))]
 
 
-async def newest_results(tx: Tx, *, board: str | None = None, app: str | None = None) -> list[Result]:
+async def newest_results(
+    tx: Tx, *, board: str | None = None, names: Collection[str] | None = None
+) -> list[Result]:
     """Of each placement what became of the revision that it asks for."""
-    asked = select(results).join(placements, _OF_PLACEMENT)
+    asked = select(results).join(placements, _OF_PLACEMENT).order_by(results.c.app, results.c.board)
     if board is not None:
         asked = asked.where(results.c.board == board)
-    if app is not None:
-        asked = asked.where(results.c.app == app)
+    if names is not None:
+        asked = asked.where(results.c.app.in_(names))
+    return [Result(*row) for row in await tx.execute(asked)]
+
+
+async def gone_results(tx: Tx, names: Collection[str]) -> list[Result]:
+    """Of these apps the boards that they have left by their newest revision."""
+    newest = (apps.c.name == results.c.app) & (apps.c.revision == results.c.revision)
+    asked = select(results).join(apps, newest)
+    asked = asked.where(results.c.app.in_(names), results.c.outcome == "gone")
     return [Result(*row) for row in await tx.execute(asked)]
 
 

@@ -320,6 +320,7 @@ orders = Table(
     Column("signer", String, nullable=False),  # the key that signed it
     Column("issued_ms", BigInteger, nullable=False),
     Column("note", String, nullable=False),
+    Column("failure", String, nullable=False),  # why no order could be made when it was stale
 )
 
 # The last `up/apps` of each board.

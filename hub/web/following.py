@@ -63,7 +63,10 @@ async def _tell(response: web.StreamResponse, parts: Parts, watch: Watch) -> Non
         watch.bell.clear()
         async with parts.store.read() as tx:
             picture = await picture_of(tx, watch.app, parts.now_ms())
-        watch.boards = frozenset(place.board for place in picture.boards)
+        boards = frozenset(place.board for place in picture.boards)
+        if boards != watch.boards:  # what has happened there meanwhile has rung no bell
+            watch.boards = boards
+            watch.bell.set()
         if (now := dumps(picture)) != told:
             told = now
             await _write(response, "app", told)

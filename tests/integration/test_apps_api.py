@@ -71,7 +71,8 @@ async def report(hub: WebHub, generation: int, *states: AppState, name: str = "p
     """A board speaks of its apps, as ingest takes it."""
     said = {hub.id(name): Apps(generation, states, **more)}
     async with hub.store.write() as tx:
-        await hub.parts.desk.reports.take(tx, said, hub.now_ms)
+        heard_ms = dict.fromkeys(said, hub.now_ms)
+        await hub.parts.desk.reports.take(tx, said, hub.now_ms, heard_ms=heard_ms)
     hub.parts.desk.reports.tell(list(said))
 
 

@@ -388,3 +388,36 @@ def test_vaults_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "vault.key").write_text("short")
     with pytest.raises(ConfigError, match="cannot be read"):
         vaults.load(tmp_path, is_needed=False)
+
+
+async def test_an_order_that_cannot_be_made_says_why(hub: AppsHub, image: str) -> None:
+    pump = await hub.add_board("pump")
+    await hub.deploy(files=recipe(image), boards=["pump"])
+    await pump.order(1)
+    async with hub.store.write() as tx:
+        await boards.rekey_board(tx, pump.id, "nonsense")
+        assert await orders.mark_stale_if_any(tx, pump.id)
+    hub.desk.orders.wake()
+
+    async def has_failed() -> bool:
+        return (await hub.states())["pump"] == "failed"
+
+    await hub.until(has_failed)
+    assert "no order could be made: the sealing key" in (await hub.picture()).sentence
+    async with hub.store.write() as tx:
+        await boards.rekey_board(tx, pump.id, pump.key.public)
+    hub.desk.orders.wake()
+    await pump.order(2)
+    assert await hub.states() == {"pump": "sent"}
+
+
+async def test_an_app_whose_boards_are_all_out_is_not_taken_away_by_a_restart(
+    hub: AppsHub, image: str
+) -> None:
+    pump = await hub.add_board("pump")
+    await hub.deploy(files=recipe(image), boards=["pump"])
+    async with hub.store.write() as tx:
+        await boards.revoke_board(tx, pump.id, 5)
+        await placements.drop_board(tx, pump.id, 5)
+    with pytest.raises(Refused, match="all boards of demo were put out of the fleet"):
+        await hub.desk.deploy.restart("demo", "ada")

@@ -85,6 +85,7 @@ def upgrade() -> None:
         sa.Column("signer", sa.String(), nullable=False),
         sa.Column("issued_ms", sa.BigInteger(), nullable=False),
         sa.Column("note", sa.String(), nullable=False),
+        sa.Column("failure", sa.String(), nullable=False),
         sa.ForeignKeyConstraint(["board"], ["boards.id"]),
         sa.PrimaryKeyConstraint("board"),
     )
