@@ -48,12 +48,12 @@ CHARSETS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class SecretState:
-    """A secret as it may be shown.  "missing": nobody has set it, and it is not to be made up;
-    "unused": the newest revision does not ask for it; "recipe": the recipe brings it."""
+    """A secret as it may be shown.  "missing": somebody has to set it; "due": it is made up when the app is
+    deployed; "unused": the newest revision does not ask for it; "recipe": the recipe brings it."""
 
     name: str
     version: str
-    state: str  # set | generated | missing | recipe | unused
+    state: str  # set | generated | missing | due | recipe | unused
     made_ms: int | None = None
     author: str = ""
 
@@ -83,7 +83,7 @@ class Secrets:
             if need.content is not None:
                 found.append(SecretState(need.name, need.version, "recipe"))
             elif row is None:
-                found.append(SecretState(need.name, need.version, "missing"))
+                found.append(SecretState(need.name, need.version, "due" if need.generate else "missing"))
             else:
                 state = "generated" if row.generated else "set"
                 found.append(SecretState(row.name, row.version, state, row.made_ms, row.author))

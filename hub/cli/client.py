@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 import tomllib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +99,7 @@ class Hub:
             if not after:
                 return found
 
-    async def lines(self, path: str, *, params: Mapping[str, Any], accept: str) -> AsyncIterator[str]:
+    async def lines(self, path: str, *, params: Mapping[str, Any], accept: str) -> AsyncGenerator[str]:
         """The lines of a long answer, as they come."""
         unbounded = aiohttp.ClientTimeout(total=None, sock_connect=10)
         headers = {"Accept": accept}
@@ -107,7 +107,7 @@ class Hub:
             async for line in response.content:
                 yield line.decode().rstrip("\r\n")
 
-    async def events(self, path: str, *, params: Mapping[str, Any]) -> AsyncIterator[tuple[str, Any]]:
+    async def events(self, path: str, *, params: Mapping[str, Any]) -> AsyncGenerator[tuple[str, Any]]:
         """Server-sent events as (event, decoded data).  HTML Living Standard, section 9.2."""
         event, data = "message", ""
         async for line in self.lines(path, params=params, accept="text/event-stream"):

@@ -58,10 +58,11 @@ def lichen() -> None:
       lichen problem ls                    what is wrong, and what helps
       lichen readings pump-07 --since 1h   what a board has measured
       lichen watch                         values as they arrive
+      lichen app deploy blog/ --board pump-07 --wait   an app on a board
 
     Every command that talks to a hub takes --json. Exit status: 0 done, 2 wrong usage,
-    75 the hub cannot be reached, 77 refused (the reason is printed), 78 not logged in or
-    bad configuration.
+    75 the hub cannot be reached or it is not done yet, 77 refused or failed (the reason is
+    printed), 78 not logged in or bad configuration.
     """
 
 
@@ -106,16 +107,33 @@ def _complain(error: LichenError) -> None:
 
 def command_line() -> click.Group:
     """`lichen` with its commands, which are imported here: they need this module themselves."""
-    from hub.cli import boards, login, problems, readings, tokens
+    from hub.cli import (
+        apps,
+        apps_changes,
+        apps_deploy,
+        apps_logs,
+        boards,
+        login,
+        problems,
+        readings,
+        registries,
+        secrets,
+        tokens,
+    )
 
     commands: list[Any] = [
         login.login,
         tokens.token,
         boards.board,
+        apps.app,
+        secrets.secret,
+        registries.registry,
         problems.problem,
         readings.readings,
         readings.watch,
     ]
     for command in commands:
         lichen.add_command(command)
+    for command in (*apps_deploy.COMMANDS, *apps_changes.COMMANDS, apps_logs.logs):
+        apps.app.add_command(command)
     return lichen

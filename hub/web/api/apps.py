@@ -66,7 +66,7 @@ class AppCheck:
     """What deploying would do; without ``problems`` it can be done.
 
     ``verdicts`` say what becomes of each key of the compose files, ``boards`` what each lacks, ``images``
-    the digest of each image for each board.
+    the digest of each image for each board, ``difference`` what is new to the app as it is, in lines.
     """
 
     app: str
@@ -76,6 +76,7 @@ class AppCheck:
     secrets: tuple[SecretState, ...]
     boards: tuple[BoardCheck, ...]
     images: dict[str, dict[str, str]]
+    difference: tuple[str, ...]
     problems: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -263,6 +264,7 @@ async def check_app(call: Call, body: RecipeToCheck) -> AppCheck:
         secrets=found.secrets,
         boards=found.boards,
         images=found.images or {},
+        difference=found.difference,
         problems=found.problems,
         notes=found.notes,
     )
