@@ -196,7 +196,7 @@ RUNNING: dict[str, Row] = {
     "depends_on.*.condition": YES,
     "depends_on.*.required": YES,
     "depends_on.*.restart": YES,
-    "healthcheck": YES,
+    "healthcheck": _so("without a test it changes nothing, and a warning says so"),
     "healthcheck.test": YES,
     "healthcheck.interval": _so("below a minute each one costs the board a process; a warning says so"),
     "healthcheck.timeout": YES,

@@ -24,6 +24,7 @@ from agent.wire.plain import show
 from hub.apps import units
 
 T = TypeVar("T", int, float)
+W = TypeVar("W", bound=str)
 
 TRUE = ("true", "yes", "on", "y", "1")
 FALSE = ("false", "no", "off", "n", "0", "")
@@ -134,17 +135,17 @@ class Node:
             raise self.refused(f"{self.text().strip()[:40]} is not within {low} to {high}")
         return found
 
-    def choice(self, choices: Sequence[str], *, default: str) -> str:
+    def choice(self, choices: tuple[W, ...], *, default: W) -> W:
         """One of some words."""
         word = self.text()
+        for each in choices:
+            if each == word:
+                return each
         if not word:
             return default
-        if word not in choices:
-            near = nearest(word, choices)
-            listed = ", ".join(map(repr, choices))
-            suffix = f"; did you mean {near!r}?" if near else ""
-            raise self.refused(f"{show(word)} is not one of {listed}{suffix}")
-        return word
+        near = nearest(word, choices)
+        suffix = f"; did you mean {near!r}?" if near else ""
+        raise self.refused(f"{show(word)} is not one of {', '.join(map(repr, choices))}{suffix}")
 
     def entries(self) -> tuple[Node, ...]:
         """What compose writes as a list, or as its only entry."""

@@ -15,6 +15,15 @@ DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 
 Condition = Literal["none", "on-failure", "any"]
+CONDITIONS: tuple[Condition, ...] = ("none", "on-failure", "any")
+RESTARTS: dict[str, Condition] = {
+    "no": "none",
+    "always": "any",
+    "on-failure": "on-failure",
+    "unless-stopped": "any",
+}
+ORDERS: tuple[Literal["stop-first", "start-first"], ...] = ("stop-first", "start-first")
+ACTIONS: tuple[Literal["rollback", "pause", "continue"], ...] = ("rollback", "pause", "continue")
 
 
 def replicas(service: Node) -> int:
@@ -35,50 +44,41 @@ def restart(service: Node, *, is_awaited: bool) -> Restart:
     ``deploy.restart_policy`` before ``restart``, as in Swarm.  With neither: always, as there; but only after
     a failure when it is a job, or others wait for its end (``is_awaited``).
     """
-    policy = service["deploy"]["restart_policy"]
+    policy, node = service["deploy"]["restart_policy"], service["restart"]
     is_job = service["deploy"]["mode"].text().endswith("-job")
     usual: Condition = "on-failure" if is_awaited or is_job else "any"
     if policy.is_given:
-        condition = policy["condition"].choice(("none", "on-failure", "any"), default=usual)
         return Restart(
-            "none" if condition == "none" else "on-failure" if condition == "on-failure" else "any",
+            policy["condition"].choice(CONDITIONS, default=usual),
             delay_ms=policy["delay"].duration_ms(high=DAY_MS, default=5_000),
             max_attempts=policy["max_attempts"].whole(0, 1_000_000),
             window_ms=policy["window"].duration_ms(high=DAY_MS),
         )
-    node = service["restart"]
-    word, _, attempts = node.text().partition(":")
-    if attempts:
-        if word != "on-failure":
-            raise node.refused(f"only 'on-failure' takes a number, not {word[:30]!r}")
-        return Restart("on-failure", max_attempts=node.with_value(attempts).whole(0, 1_000_000))
-    match node.with_value(word or None).choice(("no", "always", "on-failure", "unless-stopped"), default=""):
-        case "no":
-            return Restart("none")
-        case "on-failure":
-            return Restart("on-failure")
-        case "":
-            return Restart(usual)
-    return Restart("any")
+    if not node.text():
+        return Restart(usual)
+    word, colon, attempts = node.text().partition(":")
+    if colon and word != "on-failure":
+        raise node.refused(f"only 'on-failure' takes a number, not {word[:30]!r}")
+    condition = RESTARTS[node.with_value(word).choice(tuple(RESTARTS), default="no")]
+    return Restart(condition, max_attempts=node.with_value(attempts).whole(0, 1_000_000))
 
 
 def update(service: Node, scope: Scope) -> Update:
     """How a new version takes the place of the old one."""
     node = service["deploy"]["update_config"]
-    order: Literal["stop-first", "start-first"] = "stop-first"
-    if node["order"].choice(("stop-first", "start-first"), default="stop-first") == "start-first":
+    order = node["order"].choice(ORDERS, default="stop-first")
+    if order == "start-first":
         on_host = published_on_host(service)
         if on_host is not None:
             scope.warn(on_host, "published by the board itself, so it is updated stop-first")
+            order = "stop-first"
         elif service["ports"].is_given and wants_direct_ports(service, scope):
             scope.warn(node["order"], "x-lichen.ports is 'direct', so it is updated stop-first")
-        else:
-            order = "start-first"
-    action = node["failure_action"].choice(("rollback", "pause", "continue"), default="rollback")
+            order = "stop-first"
     return Update(
         order,
         monitor_ms=node["monitor"].duration_ms(high=HOUR_MS, default=5_000),
-        on_failure="pause" if action == "pause" else "continue" if action == "continue" else "rollback",
+        on_failure=node["failure_action"].choice(ACTIONS, default="rollback"),
     )
 
 

@@ -17,12 +17,13 @@ def is_disabled(service: Node) -> bool:
 
 
 def health(service: Node, scope: Scope) -> Health | None:
-    """The check of a service; None: that of the image, if there is one.
-
-    Without a test it is that of the image, at other times.
-    """
+    """The check of a service; None: that of the image, if there is one."""
     node = service["healthcheck"]
     if not node.is_given or is_disabled(service):
+        return None
+    if not node["test"].is_given:
+        # What the image runs is in the image, and Podman takes a check as a whole or not at all.
+        scope.warn(node, "changes nothing without 'test': the image's own check counts, at its own times")
         return None
     interval = node["interval"].duration_ms() or 30_000
     if interval < CHEAP_MS:
@@ -40,8 +41,6 @@ def health(service: Node, scope: Scope) -> Health | None:
 
 
 def _test(node: Node) -> tuple[str, ...]:
-    if not node.is_given:
-        return ()
     if not isinstance(node.value, list):
         return ("CMD-SHELL", node.text())
     test = node.texts()
