@@ -24,7 +24,6 @@ import contextlib
 import os
 import socket
 import subprocess
-import tempfile
 import tomllib
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -175,6 +174,8 @@ async def serve(runtime_dir: Path, storage: Path | None = None) -> AsyncIterator
         runtime_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = runtime_dir / "podman.sock"
         if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+            import tempfile  # brings shutil, for a case that is rare
+
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lichen-"))
             path = Path(folder) / "podman.sock"
         environment = surroundings(os.environ)

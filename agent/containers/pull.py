@@ -46,8 +46,9 @@ class Pull:
         self._is_cut = True
         answer = self._answer
         if answer is not None:
-            # The thread waits in a read, which ends when the socket is shut down under it.
-            with contextlib.suppress(OSError, ValueError, RuntimeError):
+            # The thread waits in a read, which ends when the socket is shut down under it.  Where it has
+            # ended already that is an error; a urllib3 before 2.3 cannot, and then it ends when it stalls.
+            with contextlib.suppress(OSError, ValueError, RuntimeError, AttributeError):
                 answer.raw.shutdown()
 
     def run(self, client: Client) -> Image:
@@ -66,6 +67,8 @@ class Pull:
             limit_s=self._stall_s,
         )
         try:
+            if self._is_cut:
+                raise LinkDown(f"{self._reference}: the pull was given up", code="podman-down")
             said = self._follow()
         finally:
             answer, self._answer = self._answer, None

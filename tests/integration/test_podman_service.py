@@ -20,10 +20,10 @@ from agent.config import Containers
 from agent.containers import daemon
 from agent.containers.client import Client
 from agent.containers.engine import Engine, Login
-from agent.containers.podman import Podman, open_engine
+from agent.containers.podman import SLOW_THREADS, Podman, open_engine
 from agent.wire.errors import LinkDown, Refused
 from support.podman import Stand, stand, until
-from support.registry import PASSWORD, USER, registry
+from support.registry import PASSWORD, USER, Door, registry
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +150,25 @@ async def test_a_service_that_hangs_is_given_up(place: Stand) -> None:
         finally:
             os.kill(service.pid, signal.SIGCONT)
         assert await engine.containers() == []
+
+
+async def test_pulls_that_are_given_up_before_podman_answers_leave_no_thread_behind(place: Stand) -> None:
+    reference = place.registry.push("noise", files={"noise": os.urandom(300_000)})
+    with Door(place.registry) as door:
+        door.fault = "hang"
+        async with place.engine(stall_s=60) as engine:
+            await engine.info()
+            pid = service_of(engine).pid
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                for _ in range(SLOW_THREADS):
+                    with pytest.raises(TimeoutError):
+                        async with asyncio.timeout(0.1):
+                            await engine.pull(door.through(reference), plain_http=True)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            async with asyncio.timeout(5):
+                await engine.remove_volume("nothing")
 
 
 # --- somebody else's socket --------------------------------------------------------------------
