@@ -28,7 +28,7 @@ from agent.base.files import make_directory
 from agent.base.lock import held
 from agent.clock import Clock
 from agent.config import Config
-from agent.containers.desk import Containers
+from agent.containers.desk import Containers, OpenEngine
 from agent.health import Health, gathered
 from agent.identity import Identity, Membership, open_identity
 from agent.link import Link
@@ -58,10 +58,18 @@ MAX_TEXT = 256
 class Agent:
     """One agent.  `run` it once; `watch` proves that it lives."""
 
-    def __init__(self, config: Config, clock: Clock, connect: Connect = connect) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        connect: Connect = connect,
+        open_engine: OpenEngine | None = None,
+    ) -> None:
+        """``open_engine``: another container engine than Podman."""
         self._config = config
         self._clock = clock
         self._connect = connect
+        self._open_engine = open_engine
         self._outbox: Outbox | None = None
 
     async def run(self) -> None:
@@ -94,7 +102,13 @@ class Agent:
                 state_dir=state_dir,
                 commit_every_s=config.report.commit_every_s,
             )
-            containers = Containers(config, clock, board=identity.board, unseal=identity.seal_key.unseal)
+            containers = Containers(
+                config,
+                clock,
+                board=identity.board,
+                unseal=identity.seal_key.unseal,
+                open_engine=self._open_engine,
+            )
             health = Health(
                 clock,
                 state_dir,

@@ -22,7 +22,11 @@ from agent.config import Config
 from agent.wire.errors import ConfigError, Corrupt, LichenError, LinkDown, Refused
 from agent.wire.messages import Reply
 
-if TYPE_CHECKING:  # what only a board with apps needs is imported when it has some
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    # What only a board with apps needs is imported when it has some.
+    from agent.config import Containers as ContainersConfig
     from agent.containers.engine import Engine
     from agent.containers.memory import Memory
     from agent.containers.orders import Orders
@@ -38,6 +42,8 @@ PROXY = "proxy"
 AGAIN_S = 60.0
 """How often to look whether a disk that was full has room for the database."""
 
+OpenEngine = Callable[["ContainersConfig", Path], "AbstractAsyncContextManager[Engine]"]
+"""How an engine is opened: `agent.containers.podman.open_engine`."""
 Trouble = tuple[str, str, str]
 """What is wrong: the code of a problem, which app (or ""), and a sentence."""
 
@@ -48,12 +54,20 @@ class Containers:
     ``changed`` rings when `report` says something else, ``troubled`` when `troubles` does.
     """
 
-    def __init__(self, config: Config, clock: Clock, *, board: str, unseal: Callable[[str], bytes]) -> None:
-        """``unseal`` opens a box that was sealed to this board."""
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        *,
+        board: str,
+        unseal: Callable[[str], bytes],
+        open_engine: OpenEngine | None = None,
+    ) -> None:
+        """``unseal`` opens a box that was sealed to this board; ``open_engine``: another than Podman."""
         self.changed = asyncio.Event()
         self.troubled = asyncio.Event()
         self._config, self._clock = config, clock
-        self._board, self._unseal = board, unseal
+        self._board, self._unseal, self._open_engine = board, unseal, open_engine
         self._path: Path = config.state_dir / FILE
         self._asked = asyncio.Event()  # somebody wants the database
         self._opened = asyncio.Event()  # it is there, or cannot be
@@ -106,9 +120,13 @@ class Containers:
 
     async def _reconcile(self, orders: Orders, memory: Memory) -> None:
         """Have an engine, and a reconciler until no app is left."""
-        from agent.containers.podman import open_engine
         from agent.containers.reconcile import Reconciler
 
+        open_engine = self._open_engine
+        if open_engine is None:
+            from agent.containers.podman import open_engine as open_podman
+
+            open_engine = open_podman
         folder = self._config.state_dir / PROXY
         async with open_engine(self._config.containers, self._config.runtime_dir) as engine:
             self._engine = engine
