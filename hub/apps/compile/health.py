@@ -21,7 +21,7 @@ def health(service: Node, scope: Scope) -> Health | None:
     node = service["healthcheck"]
     if not node.is_given or is_disabled(service):
         return None
-    if not node["test"].is_given:
+    if node["test"].value in (None, "", []):
         # What the image runs is in the image, and Podman takes a check as a whole or not at all.
         scope.warn(node, "changes nothing without 'test': the image's own check counts, at its own times")
         return None
