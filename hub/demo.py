@@ -32,6 +32,8 @@ START_WITHIN_S = 60
 STOP_WITHIN_S = 2.5
 LOG_LINES = 15
 LAST_PORT = 65535 - 2
+REGISTRY = f"127.0.0.1:{os.environ.get('REGISTRY_PORT', '8425')}"
+"""Where `make demo-image` puts the image of the app that the guide deploys; it answers without TLS."""
 
 
 class Place:
@@ -45,6 +47,7 @@ class Place:
         self.hub = self.dir / "hub"
         self.agent_config = self.dir / "agent" / "agent.toml"
         self.agent_state = self.dir / "agent" / "state"
+        self.policy = self.dir / "agent" / "policy.toml"
         self.login = self.dir / "cli.toml"
         self.password = self.dir / "password"
 
@@ -63,6 +66,7 @@ async def demo(directory: Path, port: int) -> None:
 async def _run(place: Place) -> None:
     began_ms = time.time_ns() // 1_000_000
     moved = await _make_hub(place)
+    _allow_registry(place.hub / "hub.toml", "registries")
     hub_argv = ["lichen-hub", "run", "--dir", str(place.hub)]
     agent_argv = ["lichen-agent", "run", "--config", str(place.agent_config)]
     async with asyncio.TaskGroup() as group, _child(group, "hub", hub_argv, place.dir):
@@ -125,6 +129,18 @@ def _move_ports(config: Path, port: int) -> bool:
     return True
 
 
+def _allow_registry(file: Path, *tables: str) -> None:
+    """Add the demo's registry to those without TLS, beside what else the file says."""
+    settings: dict[str, Any] = tomllib.loads(file.read_text()) if file.exists() else {}
+    table = settings
+    for name in tables:
+        table = table.setdefault(name, {})
+    known = table.setdefault("plain_http", [])
+    if REGISTRY not in known:
+        known.append(REGISTRY)
+        write_file(file, tomli_w.dumps(settings).encode())
+
+
 async def _log_in(place: Place) -> str:
     """The API token that the demo and the command line use, once the hub takes it."""
     token = load_login(place.login).token if place.login.exists() else await _new_token(place)
@@ -147,6 +163,7 @@ async def _make_board(place: Place, hub: Hub, moved: bool) -> None:
     if not place.agent_config.exists():
         write_file(place.agent_config, tomli_w.dumps(_board_config(place)).encode())
         await _command("lichen-agent", "sensors", "scan", "--write", str(place.agent_config))
+    _allow_registry(place.policy)
     if moved or not (place.agent_state / "board.toml").exists():
         answer = await hub.call("POST", "/tokens", json={"name": socket.gethostname(), "uses": 1})
         write_file(place.agent_state / "join.toml", tomli_w.dumps(answer["join_file"]).encode())
@@ -159,6 +176,8 @@ def _board_config(place: Place) -> dict[str, Any]:
     return {
         "state_dir": str(place.agent_state),
         "report": {"every_s": REPORT_S, "commit_every_s": REPORT_S},
+        # A Podman of its own: what this machine runs besides is none of the demo's business.
+        "containers": {"storage": "containers", "policy": place.policy.name},
         "sensors": [
             {"name": "capacity", "kind": "capacity", **every},
             # A machine without a sensor of its own has this one to show.
@@ -179,8 +198,9 @@ Next, in another terminal here:
   .venv/bin/lichen board ls               the fleet
   .venv/bin/lichen watch                  values as they arrive
   .venv/bin/lichen token new --name pump  a join file for another board
+  make demo-image                         an app to try, as docs/apps.md tells
 
-Ctrl-C stops everything. The data stays in {place.dir}.
+Ctrl-C stops the hub and the agent; apps go on, as on any board. The data stays in {place.dir}.
 The password of admin, should you need it, is in {place.password}.""")
 
 
