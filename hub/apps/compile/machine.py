@@ -23,7 +23,7 @@ LOG_DRIVERS: dict[str, LogDriver] = {
     "none": "none",
 }
 
-_PERMISSIONS = re.compile(r"[rwm]{1,3}")
+_DEVICE = re.compile(r"(?P<host>/[^:]+)(?::(?P<container>/[^:]+))?(?::(?P<permissions>[rwm]{1,3}))?")
 _CAPABILITY = re.compile(r"[A-Z_]{2,40}")
 
 
@@ -61,20 +61,16 @@ def devices(service: Node) -> tuple[Device, ...]:
 
 def _device(node: Node) -> Device:
     if node.is_mapping:
-        host, container, permissions = (node[key].text() for key in ("source", "target", "permissions"))
+        parts = [node["source"].text(), node["target"].text() or node["source"].text()]
+        parts.append(node["permissions"].text() or "rwm")
+        written = ":".join(parts)
     else:
-        host, *rest = node.text().split(":")
-        if len(rest) == 1 and _PERMISSIONS.fullmatch(rest[0]):
-            rest = ["", rest[0]]
-        container, permissions, *more = [*rest, "", ""]
-        if any(more[: len(rest) - 2]):
-            raise node.refused(f"{node.text()[:80]!r} is no device", hint="such as /dev/ttyUSB0:/dev/tty:rw")
-    for path in (host, container or host):
-        if not path.startswith("/"):
-            raise node.refused(f"{path[:80]!r} is no path of a device", hint="such as /dev/ttyUSB0")
-    if not _PERMISSIONS.fullmatch(permissions or "rwm"):
-        raise node.refused(f"{permissions[:30]!r} is not some of r, w and m")
-    return Device(host, container or host, permissions or "rwm")
+        written = node.text()
+    found = _DEVICE.fullmatch(written)
+    if not found:
+        hint = "a path, where it is in the container, and some of r, w and m: /dev/ttyUSB0:/dev/tty:rw"
+        raise node.refused(f"{written[:80]!r} is no device", hint=hint)
+    return Device(found["host"], found["container"] or found["host"], found["permissions"] or "rwm")
 
 
 def capabilities(node: Node) -> tuple[str, ...]:

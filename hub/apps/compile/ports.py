@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
-from typing import Literal, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 from agent.wire.order import Port, Service
 from hub.apps.tree import Node
 
 MAX_PORTS = 256
-PROTOCOLS = ("tcp", "udp", "sctp")
-Protocol = Literal["tcp", "udp", "sctp"]
+PROTOCOLS: tuple[Literal["tcp", "udp", "sctp"], ...] = ("tcp", "udp", "sctp")
 
 _RANGE = r"[0-9]{1,5}(?:-[0-9]{1,5})?"
 # [[address:]published:]target[/protocol]; the published one may be left empty behind an address.
@@ -37,7 +36,7 @@ def published_on_host(service: Node) -> Node | None:
 
 
 def refuse_conflicts(services: Iterable[tuple[Node, Service]]) -> None:
-    """Raise Refused when two services, or two replicas' worth of entries, publish the same port."""
+    """Raise Refused when the same port is published twice."""
     taken: dict[tuple[int, str], list[tuple[str, str]]] = {}
     for node, service in services:
         for port in service.ports:
@@ -54,10 +53,11 @@ def refuse_conflicts(services: Iterable[tuple[Node, Service]]) -> None:
 
 def _ports(node: Node) -> Iterator[Port]:
     if node.is_mapping:
-        targets, published = _numbers(node["target"]), _numbers(node["published"])
-        if not targets:
+        target, published, address, protocol = (
+            node[key].text().strip() for key in ("target", "published", "host_ip", "protocol")
+        )
+        if not target:
             raise node.refused("'target' is missing: the port of the container")
-        address, protocol = node["host_ip"].text(), node["protocol"].text()
         node["mode"].choice(("host", "ingress"), default="")
     else:
         written = node.text().strip()
@@ -66,34 +66,29 @@ def _ports(node: Node) -> Iterator[Port]:
             raise node.refused(
                 f"{written[:60]!r} is no port", hint="such as '8080:80', '127.0.0.1:8080:80' or '53:53/udp'"
             )
-        targets, published = _range(node, found["target"]), _range(node, found["published"] or "")
-        address, protocol = found["ip"] or "", found["protocol"] or ""
-    if not published:
-        published = range(1)
-    elif len(published) != len(targets):
-        raise node.refused(f"{len(published)} published ports for {len(targets)} of the container")
-    protocol = protocol or "tcp"
-    if protocol not in PROTOCOLS:
-        raise node.refused(f"{protocol[:30]!r} is none of {', '.join(PROTOCOLS)}")
-    address = _address(node, address)
-    for index, target in enumerate(targets):
-        yield Port(target, published[index] if published[0] else 0, cast("Protocol", protocol), address)
+        target, published, address, protocol = (
+            found[key] or "" for key in ("target", "published", "ip", "protocol")
+        )
+    targets = _range(node, target)
+    # As in compose, 0 is any free one, too.
+    numbers = _range(node, published) if published not in ("", "0") else [0] * len(targets)
+    if len(numbers) != len(targets):
+        raise node.refused(f"{len(numbers)} published ports for {len(targets)} of the container")
+    for one, number in zip(targets, numbers, strict=True):
+        kind = node.with_value(protocol).choice(PROTOCOLS, default="tcp")
+        yield Port(one, number, kind, _address(node, address))
 
 
-def _numbers(node: Node) -> range:
-    return _range(node, node.text().strip())
-
-
-def _range(node: Node, text: str) -> range:
-    """A port, or a range of them; none for empty text and for a published "0"."""
-    if text in ("", "0"):
-        return range(0)
-    first, dash, last = text.partition("-")
-    if not first.isdecimal() or (dash and not last.isdecimal()):
+def _range(node: Node, text: str) -> Sequence[int]:
+    """A port, or a range of them."""
+    if not re.fullmatch(_RANGE, text):
         raise node.refused(f"{text[:60]!r} is no port")
+    first, _, last = text.partition("-")
     low, high = int(first), int(last or first)
     if not 1 <= low <= high <= 65535:
         raise node.refused(f"{text[:60]!r} is not within 1 to 65535")
+    if high - low >= MAX_PORTS:
+        raise node.refused(f"{high - low + 1} ports, of {MAX_PORTS} allowed")
     return range(low, high + 1)
 
 
