@@ -29,9 +29,11 @@ _CONSTRAINT = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*(==|!=)\s*(.*?)\s*")
 
 def _all(scope: Scope) -> Iterator[Node]:
     """Every x-lichen that counts."""
-    yield scope.document[X_LICHEN]
-    for service in scope.services.values():
-        yield service[X_LICHEN]
+    for owner in (scope.document, *scope.services.values()):
+        node = owner[X_LICHEN]
+        if node.is_given and not node.is_mapping:
+            raise node.refused("expected a mapping", hint="such as {placement: {room: greenhouse}}")
+        yield node
 
 
 def wants_direct_ports(service: Node, scope: Scope) -> bool:
@@ -71,7 +73,9 @@ def timeout_ms(scope: Scope) -> int:
     if longest:
         return longest
     label = _label(scope, "timeout")
-    return label.whole(1, MAX_TIMEOUT_S) * 1000 if label is not None and label.text() else DEFAULT_TIMEOUT_MS
+    if label is None or not label.text():
+        return DEFAULT_TIMEOUT_MS
+    return label.whole(1, MAX_TIMEOUT_S) * 1000
 
 
 def version(scope: Scope) -> str:
