@@ -225,7 +225,7 @@ class Changes:
                 f"{newest.author} has changed {change.app} meanwhile (revision {newest.number})",
                 hint="look at it, then try again",
             )
-        number = await self._next_number(tx, change.app, newest)
+        number = await self._next_number(tx, change.app, newest, made.boards)
         now_ms = self._now_ms()
         there = {row.board: row for row in await placements.placements_of(tx, names=[change.app])}
         rows, generated = await self._placements(tx, change, made, number)
@@ -248,9 +248,12 @@ class Changes:
         await self._note(tx, change, made, leaving, number)
         return Changed(change.app, number, made.notes, generated)
 
-    async def _next_number(self, tx: Tx, app: str, newest: RevisionRow | None) -> int:
+    async def _next_number(
+        self, tx: Tx, app: str, newest: RevisionRow | None, wanted: Sequence[BoardRow]
+    ) -> int:
         """One more than the last one that was made here, or that a board has heard of before a restore."""
-        boards = [row.board for row in await placements.placements_of(tx, names=[app])]
+        boards = {row.board for row in await placements.placements_of(tx, names=[app])}
+        boards |= {row.id for row in wanted}
         reported = [
             max(state.revision, state.running, state.failure.revision if state.failure else 0)
             for report in (await find_reports(tx, boards)).values()

@@ -148,11 +148,12 @@ def _picture(row: RevisionRow, places: Sequence[AppOnBoard]) -> AppPicture:
 def is_at_work(place: AppOnBoard) -> bool:
     """Whether a change must not be made under the hands of this board.
 
-    A board that is away and has not begun, or that waits for its hour, can as well get another one.
+    A board that is away and has not begun, or that waits for its hour, can as well get another one; and so
+    can one for which no order could be made.
     """
     if not place.is_pending:
         return False
-    return place.state in WORKING or (place.presence == "online" and place.state != "waiting")
+    return place.state in WORKING or (place.presence == "online" and place.state == "sent")
 
 
 # --- one board -----------------------------------------------------------------------------------

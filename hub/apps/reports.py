@@ -55,6 +55,7 @@ class Reports:
     def __init__(self, orders: Orders) -> None:
         self._orders = orders
         self._watches: set[Watch] = set()
+        self._has_work = False  # for whoever makes and publishes orders
 
     # --- what ingest tells -------------------------------------------------------------------------
 
@@ -67,20 +68,24 @@ class Reports:
         for board, order in found.items():
             await self._hear(tx, order, said[board])
         for open in await placements.open_results(tx, found):
-            await _consider(tx, open, said[open.result.board], at_ms)
+            self._has_work |= await _consider(tx, open, said[open.result.board], at_ms)
 
     async def _hear(self, tx: Tx, order: OrderRow, apps: Apps) -> None:
         """Note which order a board has, and whether it has missed the last one."""
         if order.reported < apps.generation < MOST:
             await orders.note_reported(tx, order.board, apps.generation)
+            self._has_work |= order.generation < apps.generation
         knows = max(apps.generation, apps.refused) >= order.generation
         is_out = order.published == order.generation
         if not knows and is_out and self._orders.may_repeat(order.board, order.generation):
             await orders.forget_published(tx, [order.board])
+            self._has_work = True
 
     def tell(self, boards: Collection[str]) -> None:
         """These boards have said something, or came or went, and it is committed."""
-        self._orders.wake()
+        if self._has_work:
+            self._has_work = False
+            self._orders.wake()
         for watch in self._watches:
             if watch.boards is None or not watch.boards.isdisjoint(boards):
                 watch.bell.set()
@@ -128,21 +133,22 @@ def judge(result: Result, apps: Apps, *, leaving: bool) -> Verdict | None:
     return Verdict("running", running=state.running) if state.running == result.revision else None
 
 
-async def _consider(tx: Tx, open: OpenResult, apps: Apps, at_ms: int) -> None:
+async def _consider(tx: Tx, open: OpenResult, apps: Apps, at_ms: int) -> bool:
+    """Hold a report against what is asked for; whether the order of the board has to be made anew."""
     result = open.result
     if result.generation == 0:
-        return  # no order has it yet
+        return False  # no order has it yet
     verdict = judge(result, apps, leaving=open.leaving)
     if verdict is None:
         state = _state(apps, result.app)
         begun = state is not None and state.state in WORKING and apps.generation >= result.generation
         if begun and result.begun_ms is None:
             await placements.begin_result(tx, result, at_ms)
-        return
+        return False
     # What was said once is said again with every report.  A board may change its mind for the better:
     # it has learned of the key that signed its order, say.
     if verdict.outcome == result.outcome or (result.outcome, verdict.outcome) == ("failed", "refused"):
-        return
+        return False
     await placements.settle_result(
         tx,
         result,
@@ -164,6 +170,7 @@ async def _consider(tx: Tx, open: OpenResult, apps: Apps, at_ms: int) -> None:
         board=result.board,
         actor="board",
     )
+    return verdict.outcome == "gone" and open.is_ordered
 
 
 def _sentence(result: Result, verdict: Verdict) -> str:

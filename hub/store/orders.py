@@ -40,8 +40,9 @@ async def find_order(tx: Tx, board: str) -> OrderRow | None:
 
 
 async def find_orders(tx: Tx, boards: Collection[str]) -> dict[str, OrderRow]:
-    """The orders of these boards, by board; those without are left out."""
-    asked = select(orders).where(orders.c.board.in_(boards))
+    """The orders of these boards, by board, but for their texts; boards without one are left out."""
+    columns = [column for column in orders.c if column.name != "note"]
+    asked = select(*columns).where(orders.c.board.in_(boards))
     return {row.board: _order(row) for row in await tx.execute(asked)}
 
 
