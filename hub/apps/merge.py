@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hub.apps.tree import Node, below, plain
+from hub.apps.tree import Node, plain
 
 NAMED = ("services", "networks", "volumes", "secrets", "configs")
 
@@ -85,7 +85,7 @@ def _merged(base: Node, over: Node, path: str) -> Node:
 def _merged_mappings(base: Node, over: Node, path: str) -> Node:
     values = dict(base.items())
     for key, each in over.items():
-        inner = f"{path}.*" if path in NAMED else below(path, key)
+        inner = f"{path}.*" if path in NAMED else f"{path}.{key}".lstrip(".")
         known = values.get(key)
         # A variable without a value is not nothing: it is taken from the app's env.
         values[key] = each if known is None or path in PAIRS else _merged(known, each, inner)

@@ -78,7 +78,7 @@ def inside(path: str) -> str:
     """``path`` without detours, relative to the folder of its recipe; empty when it leads out of that."""
     normal = posixpath.normpath(path.strip())
     outside = normal in ("", ".", "..") or normal.startswith(("/", "../", "~"))
-    return "" if outside or "\0" in normal or "\\" in normal else normal
+    return "" if outside or not normal.isprintable() or "\\" in normal else normal
 
 
 def _refused(message: str) -> Refused:

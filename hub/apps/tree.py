@@ -14,6 +14,7 @@ agent.wire.errors.Refused: compose.yml:7: web.retries: 3 is not within 5 to 10
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -25,6 +26,8 @@ from hub.apps import units
 
 T = TypeVar("T", int, float)
 W = TypeVar("W", bound=str)
+
+_SIMPLE = re.compile(r"[^\s\[\]\x00-\x1f\x7f-\x9f]{1,128}")
 
 TRUE = ("true", "yes", "on", "y", "1")
 FALSE = ("false", "no", "off", "n", "0", "")
@@ -170,7 +173,9 @@ class Node:
 
 
 def below(path: str, key: str) -> str:
-    """The path of a key of what is at ``path``."""
+    """The path of a key of what is at ``path``, in one line whatever the key is."""
+    if not _SIMPLE.fullmatch(key):
+        return f"{path}[{show(key)}]"
     return f"{path}.{key}" if path else key
 
 

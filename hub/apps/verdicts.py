@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from agent.wire.decode import nearest
 from hub.apps.draft import Verdict
 from hub.apps.table import TABLE, Row
-from hub.apps.tree import Node, below
+from hub.apps.tree import Node
 
 MAX_HINTED = 16
 EXTENSION = Row("ignored", "an extension; only x-lichen means something here")
@@ -51,7 +51,7 @@ def _walk(node: Node, path: str) -> Iterator[Verdict]:
         if known == ("*",):
             row_of = f"{path}.*"
         elif key in known or not key.startswith("x-"):
-            row_of = below(path, key)
+            row_of = f"{path}.{key}" if path else key
         else:
             yield _verdict(child, EXTENSION)
             continue

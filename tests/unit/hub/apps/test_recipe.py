@@ -9,7 +9,7 @@ from hub.apps.recipe import MAX_FILES, Field, Recipe, SecretHint, form, inside, 
 
 
 @pytest.mark.parametrize(
-    "path", ["../a", "/a", "a/../../b", "", ".", "~/a", "a\\b", "a/../b", "./a", "a//b", "a\0"]
+    "path", ["../a", "/a", "a/../../b", "", ".", "~/a", "a\\b", "a/../b", "./a", "a//b", "a\0", "a\nb"]
 )
 def test_a_path_that_is_no_plain_one_is_refused(path: str) -> None:
     with pytest.raises(Refused) as caught:
