@@ -166,7 +166,7 @@ def _config(draft: Draft, config: ConfigDraft) -> Config:
 
 def _environment(draft: Draft, config: ConfigDraft) -> dict[str, str]:
     """What a template sees: the environment of the containers that get the file."""
-    found: dict[str, str] = {}
+    found = {"STACK_NAME": draft.app.name}
     for service in draft.app.services:
         if any(given.source == config.name for given in service.configs):
             found |= service.environment
