@@ -245,6 +245,7 @@ def exits() -> str:
         1: [
             "A fault of Lichen itself",
             "`lichen-agent status`, `doctor` and `sensors read`: a person should look",
+            "`lichen app check`: something is refused, or in the way",
         ],
         2: ["Wrong usage"],
     }

@@ -45,7 +45,9 @@ def read(path: Path) -> Recipe:
     if (sample := path.with_name(SAMPLE)).is_file():
         files[SAMPLE] = text(sample)
     stem = path.parent.resolve().name if path.name in COMPOSE else path.stem
-    return Recipe(_own_name(files[path.name]) or stem, files)
+    is_alone = all(each.name in files for each in path.parent.iterdir())
+    left_out = () if is_alone else (f"what lies beside {path.name} (name the folder to take it along)",)
+    return Recipe(_own_name(files[path.name]) or stem, files, left_out)
 
 
 def app_name(name: str) -> str:

@@ -84,7 +84,8 @@ def completion(shell: str) -> None:
 def run() -> None:
     """Parse the command line, run the command, and exit."""
     try:
-        command_line().main(prog_name="lichen", standalone_mode=False)
+        # What a command raises as Exit comes back as a number.
+        sys.exit(command_line().main(prog_name="lichen", standalone_mode=False) or 0)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:

@@ -15,9 +15,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
+from agent.wire.apps import Apps, AppState
 from agent.wire.envelope import JSON
 from agent.wire.messages import (
     About,
@@ -43,6 +45,7 @@ from hub.fleet.retention import Storage
 from hub.fleet.revocation import Revocation
 from hub.fleet.rollup import Fold
 from hub.store import batches, boards, events, problems, rollups
+from hub.store.boards import PresenceChange, PresenceState
 from hub.store.database import Store
 from hub.web.parts import Parts
 from hub.web.server import build
@@ -211,6 +214,20 @@ class WebHub:
         await self.describe(name, about)
         self.latest.presence(id, "online", self.now_ms)
         return id
+
+    async def presence(self, name: str, state: PresenceState) -> None:
+        """A board comes or goes."""
+        async with self.store.write() as tx:
+            await boards.save_presence(tx, [PresenceChange(self.id(name), state, "n1", self.now_ms)])
+        self.parts.desk.reports.tell([self.id(name)])
+
+    async def say_apps(self, name: str, generation: int, *states: AppState, **more: Any) -> None:
+        """A board speaks of its apps, as ingest takes it."""
+        said = {self.id(name): Apps(generation, states, **more)}
+        async with self.store.write() as tx:
+            heard_ms = dict.fromkeys(said, self.now_ms)
+            await self.parts.desk.reports.take(tx, said, self.now_ms, heard_ms=heard_ms)
+        self.parts.desk.reports.tell(list(said))
 
     def about(self, name: str) -> About:
         """What a board said of itself when it was added."""
