@@ -10,7 +10,7 @@ from the stored batches after a crash.
 >>> fold.add("b" * 16, [block_of(readings, boot="0" * 32, stream="s" * 16, seq0=1, clock="synced")])
 >>> [part] = fold.parts()
 >>> part.bucket_ms, part.low, part.high, part.total, part.readings
-(2700000, 21.0, 23.0, 44.0, 2)
+(2700000, 21, 23, 44, 2)
 """
 
 from __future__ import annotations

@@ -13,12 +13,14 @@ import pytest
 
 from agent.base.broker import Message
 from agent.wire import topics
+from agent.wire.apps import Apps
 from agent.wire.envelope import MAX_INFLATED, ZLIB_JSON
 from agent.wire.messages import About, Held, Presence, Problem, Sensor, frame
 from agent.wire.plain import dumps
 from hub.config import Limits
 from hub.fleet.limits import NEWS_BURST
 from hub.store import boards
+from hub.store.app_reports import find_reports
 from hub.store.events import list_events
 from support.ingesting import Hub
 from support.stream import BOARD, BOOT, WALL_MS, Stream
@@ -263,3 +265,17 @@ async def test_what_is_no_message_is_refused_and_its_board_named(hub: Hub, what:
     assert list(found(hub)) == ["messages-refused"]
     assert found(hub, OTHER) == {}
     await hub.check(good)
+
+
+async def test_what_boards_say_of_apps_counts_against_their_limits(hub: Hub) -> None:
+    hub.ingest = hub.new_ingest(limits=Limits(messages_per_s=1))
+    said = [Message(topics.up(BOARD, "apps"), dumps(Apps(number))) for number in range(50)]
+    others = Message(topics.up(OTHER, "apps"), dumps(Apps(7)))
+    stranger = Message(topics.up("d" * 16, "apps"), dumps(Apps(7)))
+    await hub.take_at_once(*said, others, stranger)
+    counters = hub.ingest.counters()
+    assert counters.messages["apps"] == 10 + 1
+    assert (counters.refused["limits"], counters.refused["unknown-board"]) == (40, 1)
+    async with hub.store.read() as tx:
+        found = await find_reports(tx, [BOARD, OTHER, "d" * 16])
+    assert {board: report.apps.generation for board, report in found.items()} == {BOARD: 9, OTHER: 7}

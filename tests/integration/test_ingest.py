@@ -371,7 +371,7 @@ def garbage() -> list[Message]:
         Message(topic, b"[" * 100_000),
         Message(topic, b"x" * 300_000),
         Message(topic, good.payload((1, 2), (4, 4))),
-        Message(topic, good.payload((1, 4)).replace(b'"value":[1.0', b'"value":[1.0,1.0')),
+        Message(topic, good.payload((1, 4)).replace(b'"value":[1,', b'"value":[1,1,')),
         Message(topics.up(BOARD, "about"), dumps(about(board=OTHER))),
         Message(f"lichen/v1/{BOARD}/up/nonsense", b"{}"),
         good.message((1, 4), held={"t" * 16: Held(9, 2)}),
