@@ -17,6 +17,7 @@ from hub.store.problems import ProblemRow
 from hub.web.api.boards import relabel, rename
 from hub.web.board import about_of, board_of, known_of, problem_of
 from hub.web.guard import PRINCIPAL
+from hub.web.pages.apps.on_board import apps_on
 from hub.web.pages.facts import facts_of, lost_in_words
 from hub.web.pages.forms import labels_of, read_form
 from hub.web.pages.render import go, page
@@ -94,6 +95,7 @@ async def _page(
         gaps = await list_gaps(tx, row.id, span.from_ms, span.to_ms)
         wrong = await problems.list_problems(tx, board=row.id)
         past = await problems.list_problems(tx, board=row.id, open=False, limit=PAST_PROBLEMS)
+        on_it = await apps_on(tx, row, now_ms)
         happened = await events.list_events(tx, board=row.id, limit=EVENTS)
     wrong += [problem for problem in parts.alerts.unsaved() if problem.board == row.id]
     known = known_of(parts.latest, row.id)
@@ -112,6 +114,7 @@ async def _page(
             "problems": sorted(wrong, key=_urgency),
             "past": past,
             "waiting": known.waiting or 0,
+            "apps": on_it,
             "values": shown_values(known, sensors, about, outline, (hour_ms, now_ms)),
             "chosen": chosen,
             "span": span,

@@ -18,6 +18,7 @@ from agent.wire.errors import Refused
 from agent.wire.messages import Problem
 from hub.fleet.latest import Latest
 from hub.store import boards
+from hub.store.app_counts import count_apps
 from hub.store.boards import BoardRow
 from hub.store.database import Tx
 from hub.web import state
@@ -95,6 +96,7 @@ async def show_fleet(request: web.Request) -> web.Response:
             tx, search=words, labels=labels, ids=ids, limit=PAGE_SIZE + 1, after=wanted.after
         )
         matching = await boards.count_boards(tx, search=words, labels=labels, ids=ids) if filtered else 0
+        counts = await count_apps(tx, [row.id for row in rows])
         urgent = [] if filtered or wanted.after else await _urgent(tx, tally)
     now_ms = parts.now_ms()
     shown = rows[:PAGE_SIZE]
@@ -104,6 +106,7 @@ async def show_fleet(request: web.Request) -> web.Response:
         {
             "counts": tally.counts,
             "boards": [row_of(row, parts.latest, now_ms) for row in shown],
+            "apps": counts,
             "urgent": [row_of(row, parts.latest, now_ms) for row in urgent],
             "urgent_more": tally.counts.attention + tally.counts.silent - len(urgent),
             "own_problems": parts.latest.problems,

@@ -82,6 +82,19 @@ async function failed(event) {
   notify("request", words);
 }
 
+// What htmx may put in anew: a part that is kept fresh, and the form with line numbers.
+async function startParts() {
+  if (document.querySelector("[data-fresh]")) {
+    const { startFresh } = await import("./fresh.js");
+    startFresh();
+  }
+  const form = document.querySelector("[data-lines]");
+  if (form) {
+    const { startLines } = await import("./lines.js");
+    startLines(form);
+  }
+}
+
 function prepare(root) {
   copying(root);
   localTimes(root);
@@ -95,10 +108,17 @@ document.querySelectorAll("[data-login-next]").forEach(alreadyLoggedIn);
 document.addEventListener("keydown", searchKey);
 document.addEventListener("htmx:afterSwap", (event) => prepare(event.detail.target ?? document));
 document.addEventListener("htmx:afterSettle", startLive);
+document.addEventListener("htmx:afterSettle", startParts);
 document.addEventListener("htmx:beforeRequest", () => notify("request", ""));
 document.addEventListener("htmx:responseError", failed);
 document.addEventListener("htmx:sendError", failed);
+startParts();
 if (document.querySelector("[data-charts]")) {
   const { startCharts } = await import("./charts.js");
   startCharts(document.querySelector("[data-charts]"));
+}
+const follow = document.querySelector("[data-follow]");
+if (follow) {
+  const { startLogs } = await import("./logs.js");
+  startLogs(follow);
 }

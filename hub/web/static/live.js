@@ -1,28 +1,14 @@
 // The live stream (server-sent events): text changes in place, nothing moves.
-//
-// The hub begins each connection with the full state, so nothing is remembered between two. The
-// stream is closed while the page is hidden: browsers allow six connections per hub, tabs share them.
 
 import { refreshAges } from "./ages.js";
+import { Stream } from "./stream.js";
 import { SPACE, value as words } from "./words.js";
-import { notify } from "./notice.js";
-import { learnNow, localTime, now, setTime } from "./times.js";
+import { learnNow, setTime } from "./times.js";
 
-const SHOWN_AFTER_MS = 1500;
-const AGAIN_AFTER_MS = 5000;
-
-let source = null;
-let address = "";
-let lostAtMs = null;
-let again = null;
-let showing = null;
+const stream = new Stream("stream", { hub: hubChanged, board: boardChanged });
 
 export function startLive() {
-  const wanted = addressOf(document.querySelector("[data-live]"));
-  if (wanted === address && source) return;
-  close();
-  address = wanted;
-  if (address && !document.hidden) open();
+  stream.follow(addressOf(document.querySelector("[data-live]")));
 }
 
 function addressOf(page) {
@@ -37,59 +23,6 @@ function addressOf(page) {
   }
   return `/api/v1/live?${query}`;
 }
-
-function open() {
-  source = new EventSource(address);
-  source.addEventListener("open", found);
-  source.addEventListener("error", lost);
-  source.addEventListener("hub", (event) => hubChanged(JSON.parse(event.data)));
-  source.addEventListener("board", (event) => boardChanged(JSON.parse(event.data)));
-}
-
-function close() {
-  source?.close();
-  source = null;
-  clearTimeout(again);
-}
-
-function found() {
-  clearTimeout(showing);
-  lostAtMs = null;
-  notify("stream", "");
-}
-
-function lost() {
-  if (lostAtMs === null) {
-    lostAtMs = now();
-    // Leaving a page ends its stream too; that is nothing to speak of.
-    showing = setTimeout(sayLost, SHOWN_AFTER_MS);
-  }
-  // The browser tries again by itself, unless the hub answered with something else than a stream.
-  if (source?.readyState === EventSource.CLOSED) {
-    close();
-    again = setTimeout(reopen, AGAIN_AFTER_MS);
-  }
-}
-
-function sayLost() {
-  const since = localTime(lostAtMs, "clock");
-  notify("stream", `Not connected to the hub since ${since}. Reconnecting; what you see is from then.`);
-}
-
-async function reopen() {
-  try {
-    const answer = await fetch("/api/v1/me");
-    if (answer.status === 401) return notify("stream", "You are logged out. Reload the page to log in again.");
-  } catch {
-    // The hub cannot be reached: the stream will find out by itself when it can.
-  }
-  if (!document.hidden && !source) open();
-}
-
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) close();
-  else if (address && !source) open();
-});
 
 function hubChanged({ now_ms: nowMs, counts }) {
   learnNow(nowMs);

@@ -1,4 +1,5 @@
-// The bar at the top that says what does not work right now. Each cause has one line of its own.
+// The bar at the top that says what does not work right now. Each cause has one line of its own, unless
+// two say the same.
 
 const lines = new Map();
 
@@ -7,7 +8,7 @@ export function notify(cause, words) {
   if (words) lines.set(cause, words);
   else lines.delete(cause);
   bar.replaceChildren(
-    ...[...lines.values()].map((line) => {
+    ...[...new Set(lines.values())].map((line) => {
       const paragraph = document.createElement("p");
       paragraph.append(line);
       return paragraph;

@@ -1,0 +1,40 @@
+"""The apps of one board, for the page of that board."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hub.apps.picture import on_board
+from hub.store.app_reports import find_reports
+from hub.store.boards import BoardRow
+from hub.store.database import Tx
+from hub.web.pages.apps.shown import Place, place_of
+
+
+@dataclass(frozen=True, slots=True)
+class BoardApps:
+    """The apps of a board; ``reason`` is why it does not take its newest order, or cannot keep apps at all,
+    ``unknown`` are apps that it has and this hub knows nothing of."""
+
+    places: tuple[Place, ...]
+    unknown: tuple[str, ...]
+    reason: str
+    hint: str
+
+
+async def apps_on(tx: Tx, board: BoardRow, now_ms: int) -> BoardApps:
+    """The apps of a board, as they were asked for and as it says."""
+    found = await on_board(tx, board, now_ms)
+    report = (await find_reports(tx, [board.id])).get(board.id)
+    known = {row.app for row, _ in found}
+    said = report.apps if report else None
+    places = tuple(
+        place_of(at, app=row.app, title=row.app, link=f"/apps/{row.app}", version=row.version)
+        for row, at in found
+    )
+    return BoardApps(
+        places=places,
+        unknown=tuple(each.name for each in said.apps if each.name not in known) if said else (),
+        reason=said.reason if said else "",
+        hint=said.hint if said else "",
+    )

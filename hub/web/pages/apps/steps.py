@@ -1,0 +1,224 @@
+"""What can be done with an app, each on a page of its own: what will happen on which boards, then the button.
+
+Owns the words for each deed.  A deed is done by `hub.apps.deploy`; one that was looked at before somebody
+else changed the app is shown anew instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from agent.wire.errors import Busy, LinkDown, Refused
+from agent.wire.order import Service
+from hub.apps.deploy import MOST_REPLICAS
+from hub.apps.picture import AppOnBoard, AppPicture
+from hub.web.guard import PRINCIPAL
+from hub.web.pages.apps.one import app_page, picture_at
+from hub.web.pages.apps.shown import boards_in_words
+from hub.web.pages.forms import integer_of, read_form
+from hub.web.pages.render import go
+from hub.web.parts import Parts, parts_of
+from hub.web.problems import status_of
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A deed before it is done.
+
+    ``effect`` says what happens on a board, ``button`` the deed; ``other`` is a second way to do it:
+    a sentence and its own button.  ``services`` are to choose from, or to count.
+    """
+
+    title: str
+    effect: str
+    button: str
+    boards: tuple[str, ...]
+    services: tuple[Service, ...] = ()
+    difference: tuple[str, ...] = ()
+    other: tuple[str, str] | None = None
+    is_danger: bool = False
+    hidden: Mapping[str, str] = field(default_factory=dict)
+
+
+async def show_step(request: web.Request) -> web.Response:
+    """The page before the deed."""
+    return await _page(request, await picture_at(request), request.query.get("to", "0"))
+
+
+async def take_step(request: web.Request) -> web.Response:
+    """The deed."""
+    form = await read_form(request)
+    picture = await picture_at(request)
+    try:
+        if form.get("revision") != str(picture.revision):
+            raise Refused(
+                f"{picture.author} has changed {picture.name} meanwhile",
+                code="conflict",
+                hint="below is what would happen now",
+            )
+        await _do(parts_of(request), request[PRINCIPAL].admin, picture, request.match_info["deed"], form)
+    except (Refused, Busy, LinkDown) as error:
+        return await _page(request, picture, form.get("to", "0"), error=error, form=form)
+    return go(request, f"/apps/{picture.name}")
+
+
+async def _do(parts: Parts, admin: str, picture: AppPicture, deed: str, form: Mapping[str, str]) -> None:
+    """Do it.  Raises Refused, Busy, LinkDown."""
+    app, deploy, why = picture.name, parts.desk.deploy, form.get("message", "")[:1000]
+    match deed:
+        case "restart":
+            chosen = [name.removeprefix("service.") for name in form if name.startswith("service.")]
+            if not chosen:
+                raise Refused("no service is chosen")
+            everything = {each.name for each in await _services(parts, app)} == set(chosen)
+            await deploy.restart(app, admin, services=[] if everything else chosen, message=why)
+        case "scale":
+            counts = {
+                name.removeprefix("replicas."): integer_of(
+                    name.removeprefix("replicas."), text, 0, MOST_REPLICAS
+                )
+                for name, text in form.items()
+                if name.startswith("replicas.")
+            }
+            now = {each.name: each.replicas for each in await _services(parts, app)}
+            changed = {name: count for name, count in counts.items() if now.get(name) != count}
+            if not changed:
+                raise Refused("that is how many there are already")
+            await deploy.scale(app, changed, admin, message=why)
+        case "rollback":
+            to = integer_of("to", form.get("to", "0"), 0, 2**31)
+            await deploy.rollback(app, admin, to=to, message=why)
+        case "remove":
+            await deploy.undeploy(app, admin, volumes=form.get("volumes") == "1", message=why)
+        case "stop":
+            await deploy.stop(app, admin, message=why)
+        case "start":
+            await deploy.start(app, admin, message=why)
+        case "cancel":
+            await deploy.cancel(app, admin, message=why)
+
+
+async def _services(parts: Parts, app: str) -> tuple[Service, ...]:
+    """The services of an app with the replicas of now.  Raises Refused."""
+    changes = parts.desk.changes
+    async with parts.store.read() as tx:
+        standing = await changes.standing(tx, app)
+    return (await changes.making.compile(app, standing.base.content)).app.services
+
+
+# --- before it ---------------------------------------------------------------------------------
+
+
+async def _page(
+    request: web.Request,
+    picture: AppPicture,
+    to: str,
+    *,
+    error: Refused | Busy | LinkDown | None = None,
+    form: Mapping[str, str] | None = None,
+) -> web.Response:
+    step = await _step(parts_of(request), picture, request.match_info["deed"], to)
+    known = {place.name: place for place in picture.boards}
+    values = {
+        "step": step,
+        "deed": request.match_info["deed"],
+        "on": [(name, known.get(name)) for name in step.boards],
+        "error": error,
+        "form": form or {},
+        "most": MOST_REPLICAS,
+    }
+    return app_page(request, picture, "app_step.html", values, status=status_of(error) if error else 200)
+
+
+async def _step(parts: Parts, picture: AppPicture, deed: str, to: str) -> Step:
+    """What a deed would do.  Raises Refused when there is nothing to do it to."""
+    app = picture.name
+    if deed == "remove":
+        return _removal(picture)
+    if deed == "cancel":
+        return await _cancelling(parts, picture)
+    if deed == "rollback":
+        return await _rollback(parts, app, to)
+    there = _names([place for place in picture.boards if place.state != "gone"])
+    if not there:
+        raise Refused(f"{app} is on no board", code="not-found", hint="deploy it anew first")
+    where = boards_in_words(there)
+    if deed == "stop":
+        effect = "its containers are stopped, and start again when you say so; all that it has stays"
+        return Step(f"Stop {app}", effect, f"Stop {app} on {where}", there)
+    if deed == "start":
+        return Step(f"Start {app}", "its containers are started", f"Start {app} on {where}", there)
+    services = await _services(parts, app)
+    if deed == "restart":
+        effect = (
+            "new containers take the place of the old ones, with the images of now and the newest secrets"
+        )
+        return Step(f"Restart {app}", effect, f"Restart {app} on {where}", there, services)
+    effect = "containers are added or stopped until there are so many"
+    return Step(f"Scale {app}", effect, f"Scale {app} on {where}", there, services)
+
+
+def _removal(picture: AppPicture) -> Step:
+    app = picture.name
+    there = _names([place for place in picture.boards if place.state != "gone"])
+    if there:
+        where = boards_in_words(there)
+        return Step(
+            f"Remove {app}",
+            "its containers, networks and secrets are removed; its history stays here",
+            f"Remove {app} from {where}, keep its volumes",
+            there,
+            other=(
+                "Its volumes hold what it has stored. Once they are deleted, nobody can bring that back.",
+                f"Remove {app} from {where} with all that it has stored",
+            ),
+            is_danger=True,
+        )
+    return Step(
+        f"Delete what {app} has left behind",
+        "volumes that it left behind are deleted, for good",
+        f"Delete the volumes of {app}",
+        _names(picture.boards),
+        is_danger=True,
+        hidden={"volumes": "1"},
+    )
+
+
+async def _cancelling(parts: Parts, picture: AppPicture) -> Step:
+    app = picture.name
+    way = await parts.desk.deploy.way_out(app)
+    if not way.number:
+        return Step(
+            f"Cancel the first deployment of {app}",
+            "what has been begun is taken back; it is on no board then",
+            "Cancel, and remove it",
+            _names(picture.boards),
+            difference=way.difference,
+        )
+    return Step(
+        f"Cancel the change of {app}",
+        f"it goes back to what revision {way.number} was",
+        f"Cancel, and go back to revision {way.number}",
+        way.boards,
+        difference=way.difference,
+    )
+
+
+async def _rollback(parts: Parts, app: str, to: str) -> Step:
+    way = await parts.desk.deploy.way_back(app, to=integer_of("to", to, 0, 2**31))
+    where = boards_in_words(way.boards) if way.boards else "no board"
+    return Step(
+        f"Roll {app} back to revision {way.number}",
+        f"it becomes what revision {way.number} was: files, variables and images; replicas stay as they are",
+        f"Roll back {where} to revision {way.number}",
+        way.boards,
+        difference=way.difference,
+        hidden={"to": str(way.number)},
+    )
+
+
+def _names(places: tuple[AppOnBoard, ...] | list[AppOnBoard]) -> tuple[str, ...]:
+    return tuple(place.name for place in places)
