@@ -156,7 +156,7 @@ PHASES: Mapping[str, ContainerPhase] = {
     "running": "running",
     "stopping": "running",
     "paused": "paused",
-    "stopped": "exited",
+    "stopped": "ending",
     "exited": "exited",
     "removing": "removing",
 }
@@ -196,10 +196,10 @@ def read_container(listed: Mapping[str, Any], inspected: Mapping[str, Any] | Non
         phase=phase,
         image_id=inspected["Image"],
         pid=state["Pid"] if phase in ("running", "paused") else 0,
-        exit_code=state["ExitCode"] if phase == "exited" else None,
+        exit_code=state["ExitCode"] if phase in ("ending", "exited") else None,
         oom=bool(state.get("OOMKilled")),
         started_ms=read_time(state.get("StartedAt")),
-        finished_ms=read_time(state.get("FinishedAt")) if phase == "exited" else None,
+        finished_ms=read_time(state.get("FinishedAt")) if phase in ("ending", "exited") else None,
         networks={key: value.get("IPAddress") or "" for key, value in networks.items()},
     )
 

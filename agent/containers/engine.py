@@ -22,7 +22,7 @@ from agent.wire.apps import LogLine, Progress
 LABEL_APP = "lichen.app"
 """Of whatever we made: which app it belongs to.  What does not have it is none of our business."""
 
-ContainerPhase = Literal["created", "running", "paused", "exited", "removing", "broken"]
+ContainerPhase = Literal["created", "running", "paused", "ending", "exited", "removing", "broken"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class Info:
 class Container:
     """One container with our label.  ``networks``: its address on each; ``pid`` 0 unless it runs.
 
+    "ending": its process has ended, and Podman has yet to take its network away: whatever is started on
+    that network meanwhile may lose it, too.
     "broken": Podman lists it, and cannot say what it is (a power cut does that): only `remove` helps.
     """
 

@@ -45,6 +45,9 @@ from agent.containers.steps import (
 )
 from agent.wire.order import Config, Secret, Service
 
+ENDING_MS = 100
+"""How soon to look again whether a container that has ended is out of the way."""
+
 
 def plan(aim: Aim, seen: Seen, *, proxy: bool) -> list[Step]:
     """The next steps, those that can be told from here; none when the aim is reached.
@@ -70,6 +73,9 @@ def _run(scene: Scene) -> list[Step]:
         return [failure]
     if supplies := _supplies(scene):
         return supplies
+    if ending := [sight for sight in scene.seen.containers if sight.container.phase == "ending"]:
+        # What Podman still takes down would take what is set up meanwhile with it.
+        return [Await(f"waiting for the end of {ending[0].name}", scene.seen.now_ms + ENDING_MS)]
     actions: list[Step] = []
     waits: list[Step] = []
     for service in in_order(scene.app):

@@ -7,6 +7,7 @@ and its counters.  `agent.containers.reconcile` asks once in each turn.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 from agent.containers.aim import Aim
 from agent.containers.endings import Endings
@@ -20,6 +21,8 @@ from agent.containers.seen import Seen, Sight
 from agent.wire.order import App, Health, Service
 
 RUNNING = ("running", "paused")
+ENDING_MS = 5_000
+"""How long Podman may take to clean up behind a container that has ended: a process of its own does that."""
 DELAY_MS = 5_000
 """For a container of a service that nobody knows any more."""
 
@@ -37,6 +40,7 @@ class Sighting:
         self._memory = memory
         self._mono_ms = mono_ms
         self._is_first = True
+        self._ending: dict[str, tuple[str, int]] = {}  # since when a container has been
 
     async def see(self, look: Look, aims: Mapping[str, Aim], busy: Collection[str]) -> dict[str, Seen]:
         """What is there of each app.
@@ -48,7 +52,8 @@ class Sighting:
         self.meters.follow({each.name: each for each in look.containers})
         by_app: dict[str, list[Container]] = {app: [] for app in aims}
         for container in look.containers:
-            by_app.setdefault(container.labels[LABEL_APP], []).append(self.meters.told(container))
+            told = self._ended(self.meters.told(container), now_ms)
+            by_app.setdefault(container.labels[LABEL_APP], []).append(told)
         if self._is_first:
             await self._adopt(by_app, aims)
         self.endings.keep({each.name for each in look.containers})
@@ -69,6 +74,16 @@ class Sighting:
             )
             for app, containers in by_app.items()
         }
+
+    def _ended(self, container: Container, now_ms: int) -> Container:
+        """One that has been ending for too long has ended: nobody takes it down any more."""
+        if container.phase != "ending":
+            self._ending.pop(container.name, None)
+            return container
+        id, since_ms = self._ending.get(container.name, ("", now_ms))
+        if id != container.id:
+            self._ending[container.name] = container.id, now_ms
+        return replace(container, phase="exited") if now_ms - since_ms > ENDING_MS else container
 
     async def _adopt(self, by_app: Mapping[str, list[Container]], aims: Mapping[str, Aim]) -> None:
         """Take for ours what runs, and forget what is not there.  At the start, when no step is done."""

@@ -27,6 +27,7 @@ from fakes.broker import FakeBroker, lichen_rule
 from fakes.podman import Behaviour, FakePodman
 from support.homehub import HomeHub
 
+pytestmark = pytest.mark.slow  # how apps are is told at most each two seconds
 QUICK = Update(monitor_ms=50)
 
 

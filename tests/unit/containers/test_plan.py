@@ -465,3 +465,13 @@ def test_without_a_proxy_ports_are_podmans() -> None:
     board.settle()
     board.ordered = demo(2, web(version=2, **start_first()))
     assert board.settle()[1:3] == ["stop web.0", "create web.0"]
+
+
+def test_nothing_starts_while_podman_still_takes_another_one_down() -> None:
+    board = deployed(web(), web("db"))
+    first, second = sorted(board.sights)
+    board._set(first, phase="ending", exit_code=1)
+    board._set(second, phase="exited", exit_code=1)
+    assert board.plan() == [Await(f"waiting for the end of {first}", board.now_ms + 100)]
+    board._set(first, phase="exited")
+    assert board.settle() == ["start web.0", "start db.0"]
