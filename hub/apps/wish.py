@@ -59,8 +59,8 @@ def wanted(standing: Standing | None, wish: Wish, rows: Sequence[BoardRow]) -> C
         if value is not None:
             env[name] = value
     boards = tuple(row.id for row in rows)
-    if base is None:
-        return Content(files, env, boards)
+    if standing is None or base is None or not standing.is_there:
+        return Content(files, env, boards)  # how often it ran before it was taken off says nothing
     return replace(base, files=files, env=env, boards=boards, stopped=False)
 
 

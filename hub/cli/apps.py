@@ -20,6 +20,9 @@ from hub.cli.client import Hub
 from hub.cli.output import age, console, print_json, print_table, value, when
 from hub.cli.root import asks_hub, json_option
 
+QUIET = ("running", "stopped", "gone")
+"""States that say everything."""
+
 
 @click.group()
 def app() -> None:
@@ -53,7 +56,7 @@ async def list_apps(hub: Hub, board: str, gone: bool, as_json: bool) -> None:
         return click.echo("No apps here. Bring one to a board with: lichen app deploy FOLDER --board NAME")
     rows = [
         (row["name"], row["version"], _state(row), str(row["revision"]), ", ".join(row["boards"]),
-         row["sentence"])
+         "" if row["state"] in QUIET else row["sentence"])
         for row in found
     ]  # fmt: skip
     print_table(("app", "version", "state", "revision", "boards", ""), rows)
@@ -64,7 +67,7 @@ async def _list_of_board(hub: Hub, board: str, as_json: bool) -> None:
     if as_json:
         return print_json(found)
     rows = [
-        (row["app"], row["version"], _state(row["at"]), str(row["at"]["revision"]), row["at"]["sentence"])
+        (row["app"], row["version"], _state(row["at"]), str(row["at"]["revision"]), _said(row["at"]))
         for row in found["apps"]
     ]
     print_table(("app", "version", "state", "revision", ""), rows)
@@ -119,7 +122,12 @@ def _facts(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _place(place: dict[str, Any]) -> tuple[str | Text, ...]:
     running = str(place["running"]) if place["running"] else words.NONE
-    return place["name"], _state(place), str(place["revision"]), running, said(place)
+    return place["name"], _state(place), str(place["revision"]), running, _said(place)
+
+
+def _said(place: dict[str, Any]) -> str:
+    """What there is to say besides the state."""
+    return "" if place["state"] in QUIET else said(place)
 
 
 def _why(place: dict[str, Any]) -> Iterator[str]:

@@ -28,7 +28,9 @@ def what_failed(place: Place, revision: int) -> str:
         return words.plain(f"was refused by {place['name']}: {place['sentence']}{runs}")
     if failure is None:
         return words.plain(f"failed on {place['name']}: {place['sentence']}")
-    code = f" (exit code {failure['exit_code']})" if "exit_code" in failure else ""
+    exit_code = failure.get("exit_code")
+    is_said = exit_code is None or f" {exit_code}" in failure["reason"]
+    code = "" if is_said else f" (exit code {exit_code})"
     back = failure["rolled_back_to"]
     now = f"rolled back to revision {back}, which still runs" if back else "nothing of it runs"
     return words.plain(f"failed on {place['name']}: {failure['reason']}{code}; {now}")
@@ -40,7 +42,8 @@ def evidence(place: Place, revision: int) -> list[str]:
     if failure is None:
         return []
     log = failure["log"].splitlines()
-    lines = [f"{place['name']}: it failed at: {failure['step']}"]
+    code = f" ({failure['code']})" if failure["code"] else ""
+    lines = [f"{place['name']}: it failed at: {failure['step']}{code}"]
     if log:
         lines += [f"The last lines of {failure['service'] or 'its log'}:", *(f"  | {line}" for line in log)]
     return [words.plain(line) for line in lines]

@@ -31,6 +31,7 @@ FAILURE = Failure(
     reason="web has ended 3 times",
     service="web",
     exit_code=1,
+    code="exited",
     log="listening\nBREAK is set\x1b[2J, so this is the end",
     rolled_back_to=1,
 )
@@ -126,7 +127,7 @@ async def test_a_version_that_is_rolled_back_fails_and_the_reason_stays(hub: Web
     out, err = await typed.end(77)
     assert out == ""
     assert err.endswith(
-        "pump: it failed at: starting demo_web.0.1a2b3c4d\n"
+        "pump: it failed at: starting demo_web.0.1a2b3c4d (exited)\n"
         "The last lines of web:\n"
         "  | listening\n"
         "  | BREAK is set\ufffd[2J, so this is the end\n"
