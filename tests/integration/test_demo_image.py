@@ -163,7 +163,7 @@ async def test_the_image_does_what_the_recipe_says(checkout: Checkout) -> None:
             await engine.start(diary)
             await engine.start(web)
             await until(lambda: _healthy(engine, web))
-            page = await asyncio.to_thread(_read, f"http://127.0.0.1:{port}/cgi-bin/page")
+            page = await asyncio.to_thread(_read, f"http://127.0.0.1:{port}/")
             assert page.startswith("Good day.\ncontainer: ")
             # sha256 of the secret
             assert "signed:    dc8331bcb2283e89" in page

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The page, as a program of httpd's: the greeting, who answers, and that the secret and the diary are there.
+# The page, as a program of httpd's (what it runs for a folder without index.html): the greeting, who answers, and that the secret and the diary are there.
 printf 'Content-Type: text/plain; charset=utf-8\r\n\r\n'
 cat /www/greeting.txt
 echo "container: $(hostname)"
