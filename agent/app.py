@@ -102,13 +102,8 @@ class Agent:
                 state_dir=state_dir,
                 commit_every_s=config.report.commit_every_s,
             )
-            containers = Containers(
-                config,
-                clock,
-                board=identity.board,
-                unseal=identity.seal_key.unseal,
-                open_engine=self._open_engine,
-            )
+            unseal = identity.seal_key.unseal
+            containers = Containers(config, clock, identity.board, unseal, self._open_engine)
             health = Health(
                 clock,
                 state_dir,

@@ -58,7 +58,6 @@ class Containers:
         self,
         config: Config,
         clock: Clock,
-        *,
         board: str,
         unseal: Callable[[str], bytes],
         open_engine: OpenEngine | None = None,

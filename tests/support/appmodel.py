@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from agent.containers.aim import Aim, Past, choose
 from agent.containers.engine import LABEL_APP, Container
@@ -81,7 +81,7 @@ class Board:
     past: Past = field(default_factory=Past)
     now_ms: int = 0
     sights: dict[str, Sight] = field(default_factory=dict)
-    images: dict[str, str] = field(default_factory=dict)
+    images: dict[str, Literal["whole", "broken"]] = field(default_factory=dict)
     networks: dict[str, dict[str, str]] = field(default_factory=lambda: {"theirs": {}})
     volumes: dict[str, dict[str, str]] = field(default_factory=lambda: {"theirs": {}})
     secrets: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -117,7 +117,7 @@ class Board:
 
     def settle(self, most: int = 2000) -> list[str]:
         """Follow the plan to its end; what was done, in words."""
-        done = []
+        done: list[str] = []
         for _ in range(most):
             step = self.step()
             if step is None:

@@ -223,7 +223,7 @@ def inspected(status: str, **state: Any) -> dict[str, Any]:
         ("running", "running", 7, None),
         ("stopping", "running", 7, None),
         ("exited", "exited", 0, 3),
-        ("stopped", "exited", 0, 3),
+        ("stopped", "ending", 0, 3),
         ("removing", "removing", 0, None),
         ("unknown", "broken", 0, None),
         ("bad", "broken", 0, None),
@@ -233,7 +233,7 @@ def test_podmans_words_for_a_state(status: str, phase: str, pid: int, exit_code:
     container = answers.read_container(LISTED, inspected(status))
     assert (container.phase, container.pid, container.exit_code) == (phase, pid, exit_code)
     assert container.networks == {"n1": "10.0.0.2"}
-    assert container.finished_ms == (AT_MS + 1500 if phase == "exited" else None)
+    assert container.finished_ms == (AT_MS + 1500 if phase in ("ending", "exited") else None)
 
 
 def test_a_container_that_cannot_be_inspected_is_broken() -> None:

@@ -22,7 +22,6 @@ from agent.wire.order import (
     Health,
     Limits,
     Mount,
-    Network,
     Port,
     Restart,
     Secret,
@@ -249,7 +248,6 @@ def test_followers_have_their_leader_in_the_digest_and_no_circles() -> None:
 def test_the_digest_is_not_made_of_defaults() -> None:
     """Else an agent that knows one more key would make every container anew."""
     assert names._told(PLAIN) == {"name": "web", "image": image()}
-    assert Network("x")
 
 
 @pytest.mark.parametrize("module", [names, policy, spec], ids=lambda module: module.__name__)
