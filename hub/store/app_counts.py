@@ -20,9 +20,10 @@ BAD = ("degraded", "failed")
 
 @dataclass(frozen=True, slots=True)
 class AppCount:
-    """Apps of a board, and those of them that do what was asked of them."""
+    """Apps of a board: those that do what was asked of them, those that cannot, and all."""
 
     good: int
+    bad: int
     all: int
 
 
@@ -52,7 +53,8 @@ async def count_apps(tx: Tx, boards: Collection[str]) -> dict[str, AppCount]:
     }
     counts: dict[str, AppCount] = {}
     for board, app, outcome in outcomes:
-        before = counts.get(board, AppCount(0, 0))
-        is_good = outcome in GOOD and (board, app) not in bad
-        counts[board] = AppCount(before.good + is_good, before.all + 1)
+        before = counts.get(board, AppCount(0, 0, 0))
+        is_bad = outcome in ("failed", "refused") or (outcome in GOOD and (board, app) in bad)
+        is_good = outcome in GOOD and not is_bad
+        counts[board] = AppCount(before.good + is_good, before.bad + is_bad, before.all + 1)
     return counts

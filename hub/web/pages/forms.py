@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from aiohttp import web
-from aiohttp.web_request import FileField
-from multidict import MultiDictProxy
 
 from agent.wire.errors import Refused
 from hub.web.api.boards import read_labels
 
-Posted = MultiDictProxy[str | bytes | bytearray | FileField]
+Posted = list[tuple[str, str | web.FileField]]
+"""The fields of a form in the order in which they were sent; a name may be there several times."""
 
 
 async def read_form(request: web.Request) -> dict[str, str]:
@@ -20,7 +19,7 @@ async def read_form(request: web.Request) -> dict[str, str]:
 async def read_fields(request: web.Request) -> dict[str, str]:
     """The fields of a form as they were typed; files are refused."""
     fields: dict[str, str] = {}
-    for name, value in (await read_parts(request)).items():
+    for name, value in await read_parts(request):
         if not isinstance(value, str):
             raise Refused(f"{name[:64]}: files are not expected here")
         fields[name] = value
@@ -30,9 +29,10 @@ async def read_fields(request: web.Request) -> dict[str, str]:
 async def read_parts(request: web.Request, *, max_bytes: int = 0) -> Posted:
     """A form as it was sent, files among it; ``max_bytes``: more than the application takes otherwise."""
     try:
-        return await (request.clone(client_max_size=max_bytes) if max_bytes else request).post()
+        posted = await (request.clone(client_max_size=max_bytes) if max_bytes else request).post()
     except (ValueError, LookupError) as error:  # aiohttp's words for bad encodings and boundaries
         raise Refused(f"the form cannot be read: {error}", code="request") from error
+    return [(name, value) for name, value in posted.items() if isinstance(value, str | web.FileField)]
 
 
 def labels_of(text: str) -> dict[str, str]:

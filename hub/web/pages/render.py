@@ -82,6 +82,7 @@ def set_up(app: web.Application) -> None:
         utc=words.utc,
         labels=words.labels,
         sentence=sentence,
+        ended=ended,
     )
 
 
@@ -123,12 +124,18 @@ def sentence(text: object) -> str:
     >>> sentence("there is no board 'x'"), sentence("did you mean 'y'?"), sentence("")
     ("There is no board 'x'.", "Did you mean 'y'?", '')
     """
+    words = ended(text)
+    return words[:1].upper() + words[1:]
+
+
+def ended(text: object) -> str:
+    """A message with its full stop, as it begins: with a name, say, which is not to be changed.
+
+    >>> ended("pump-07: pulling"), ended("")
+    ('pump-07: pulling.', '')
+    """
     words = str(text)
-    return (
-        words[:1].upper()
-        + words[1:]
-        + ("" if words.endswith((".", "!", "?", ")", ":")) or not words else ".")
-    )
+    return words + ("" if words.endswith((".", "!", "?", ")", ":")) or not words else ".")
 
 
 def go(request: web.Request, address: str) -> web.Response:

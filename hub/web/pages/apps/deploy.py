@@ -85,6 +85,7 @@ async def _page(
     fields = _fields(typed)
     values: dict[str, Any] = {
         "typed": typed,
+        "files": typed.listed(),
         "look": look,
         "fields": fields,
         "more": with_others(typed.given, fields, typed.more),

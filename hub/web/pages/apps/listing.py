@@ -9,7 +9,7 @@ from aiohttp import web
 from hub.apps.picture import AppPicture, is_gone, pictures_of
 from hub.store import apps
 from hub.store.database import Tx
-from hub.web.pages.apps.shown import LOOKS, summed
+from hub.web.pages.apps.shown import DONE, LOOKS, away, summed
 from hub.web.pages.render import page
 from hub.web.parts import parts_of
 
@@ -33,6 +33,8 @@ async def show_apps(request: web.Request) -> web.Response:
             "apps": shown,
             "looks": LOOKS,
             "summed": summed,
+            "away": away,
+            "done": DONE,
             "search": search,
             "with_gone": with_gone,
             "is_empty": is_empty,

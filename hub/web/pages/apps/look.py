@@ -122,19 +122,22 @@ def _problems(
     """What is in the way, in sentences."""
     found = []
     if there is None and not typed.name:
-        found.append("give the app a name")
+        found.append("Give the app a name")
     if checked is None:
         return tuple(found)
     if not chosen:
-        found.append("choose at least one board")
+        found.append("Choose at least one board")
     if there is not None and any(is_at_work(place) for place in there.boards):
         age = words.duration(now_ms - there.at_ms)
         found.append(f"{there.author} has been changing {there.name} for {age}: wait for it, or cancel it")
     missing = {each.name for each in checked.secrets if each.state == "missing"}
     # What is typed into a field of this form is in the way no more.
     by_hand = {name for name in missing if typed.secrets.get(name)}
-    found += [f"the secret {name} has no value yet" for name in sorted(missing - by_hand)]
-    found += [each for each in checked.problems if not each.startswith("the secret ")]
+    found += [f"The secret {name} has no value yet" for name in sorted(missing - by_hand)]
+    if checked.draft is None:
+        found.append("What is refused has to go from the recipe first")
+    else:
+        found += [each for each in checked.problems if not each.startswith("the secret ")]
     return tuple(found)
 
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from hub.apps.picture import AppPicture, picture_of
-from hub.web.pages.apps.shown import DONE, LOOKS, place_of, summed
+from hub.web.pages.apps.shown import DONE, LOOKS, away, place_of, summed
 from hub.web.pages.render import page
 from hub.web.parts import parts_of
 
@@ -59,6 +59,7 @@ def app_page(
         "app": picture,
         "look": LOOKS[picture.state],
         "summary": summed(picture),
+        "away": away(picture),
         "done": DONE,
         "is_there": bool(there),
         "is_pending": any(place.is_pending for place in there),

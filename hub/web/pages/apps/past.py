@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from aiohttp import web
 
 from hub.web.api.apps import History, HistoryQuery, Revision, list_history
@@ -11,6 +13,8 @@ from hub.web.pages.apps.one import app_page, picture_at
 from hub.web.parts import parts_of
 
 PAGE_SIZE = 20
+OUTCOMES = {"": "not done yet", "dropped": "overtaken by a newer change", "gone": "removed"}
+"""Outcomes that have other words on a page."""
 
 
 async def show_history(request: web.Request) -> web.Response:
@@ -30,10 +34,7 @@ async def show_history(request: web.Request) -> web.Response:
 
 def became(revision: Revision) -> list[str]:
     """What became of a revision, in a few words for all boards that say the same."""
-    counts: dict[str, int] = {}
-    for result in revision.results:
-        outcome = result.outcome or "not done yet"
-        counts[outcome] = counts.get(outcome, 0) + 1
+    counts = Counter(OUTCOMES.get(result.outcome, result.outcome) for result in revision.results)
     if len(revision.results) == 1:
         return [f"{outcome} on {revision.results[0].name}" for outcome in counts]
     return [f"{outcome} on {count} of {len(revision.results)} boards" for outcome, count in counts.items()]

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from agent.wire import words
 from agent.wire.apps import ContainerState, Failure, Progress
-from hub.apps.picture import AppOnBoard, AppPicture, State
+from hub.apps.picture import ORDER, AppOnBoard, AppPicture, State
 
 LOOKS: dict[State, str] = {
     "running": "fine",
@@ -174,14 +174,24 @@ def progress_of(progress: Progress | None) -> tuple[int | None, str]:
 
 
 def summed(picture: AppPicture) -> str:
-    """The state of an app over its boards: ``running on 3 of 3``."""
+    """The states of an app over its boards: "running on 3 of 3 boards"."""
     there = [place for place in picture.boards if place.state != "gone"]
     if not there:
         return "on no board"
-    alike = sum(place.state == picture.state for place in there)
     if len(there) == 1:
         return f"{picture.state} on {there[0].name}"
-    return f"{picture.state} on {alike} of {len(there)} boards"
+    counts = Counter(place.state for place in there)
+    first, *others = sorted(counts, key=ORDER.index)
+    more = "".join(f", {state} on {counts[state]}" for state in others)
+    return f"{first} on {counts[first]} of {len(there)} boards{more}"
+
+
+def away(picture: AppPicture) -> str:
+    """Whose state is only as it was last told, in a sentence; empty when every board is there."""
+    names = [place.name for place in picture.boards if place.presence == "offline" and not place.is_pending]
+    if not names:
+        return ""
+    return f"{boards_in_words(names)} {'is' if len(names) == 1 else 'are'} offline: as last told"
 
 
 def logs_link(app: str, board: str, **more: str) -> str:

@@ -14,7 +14,7 @@ from aiohttp import web
 from agent.wire.errors import Busy, LinkDown, Refused
 from agent.wire.order import Service
 from hub.apps.deploy import MOST_REPLICAS
-from hub.apps.picture import AppOnBoard, AppPicture
+from hub.apps.picture import AppOnBoard, AppPicture, is_at_work
 from hub.web.guard import PRINCIPAL
 from hub.web.pages.apps.one import app_page, picture_at
 from hub.web.pages.apps.shown import boards_in_words
@@ -120,15 +120,17 @@ async def _page(
     error: Refused | Busy | LinkDown | None = None,
     form: Mapping[str, str] | None = None,
 ) -> web.Response:
-    step = await _step(parts_of(request), picture, request.match_info["deed"], to)
+    deed = request.match_info["deed"]
+    step = await _step(parts_of(request), picture, deed, to)
     known = {place.name: place for place in picture.boards}
     values = {
         "step": step,
-        "deed": request.match_info["deed"],
+        "deed": deed,
         "on": [(name, known.get(name)) for name in step.boards],
         "error": error,
         "form": form or {},
         "most": MOST_REPLICAS,
+        "working": [place.name for place in picture.boards if is_at_work(place) and deed != "cancel"],
     }
     return app_page(request, picture, "app_step.html", values, status=status_of(error) if error else 200)
 

@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
-from aiohttp.web_request import FileField
 
 from agent.wire.errors import Refused
 from hub.apps.recipe import SAMPLE, Field, Recipe, form, inside, read_env
@@ -33,7 +32,8 @@ _NAME = re.compile(r"""^name:[ \t]+["']?([a-z0-9][a-z0-9_-]{0,39})["']?[ \t]*$""
 @dataclass(frozen=True, slots=True)
 class Typed:
     """The form as it was sent.  ``given`` are variables of fields, ``more`` the text of the others;
-    ``left_out`` says of uploaded files why they are not taken."""
+    ``left_out`` says of uploaded files why they are not taken; ``has_new_file`` asks for room for
+    one more."""
 
     name: str = ""
     files: Mapping[str, str] = field(default_factory=lambda: {COMPOSE: ""}, repr=False)
@@ -43,10 +43,18 @@ class Typed:
     labels: str = ""
     find: str = ""
     message: str = ""
+    has_new_file: bool = False
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     seen: str = ""
     with_images: bool = False
     left_out: tuple[str, ...] = ()
+
+    def listed(self) -> list[tuple[str, str]]:
+        """The files as the form shows them: compose files first, a new one without a path last."""
+        found = sorted(
+            self.files.items(), key=lambda each: (not each[0].endswith((".yml", ".yaml")), each[0])
+        )
+        return [*found, ("", "")] if self.has_new_file else found
 
     def fields(self) -> tuple[Field, ...]:
         """The variables of the recipe.  Raises Refused."""
@@ -68,15 +76,13 @@ class Typed:
 async def read_typed(request: web.Request) -> Typed:
     """What was posted.  Raises Refused."""
     posted = await read_parts(request, max_bytes=2 * MAX_RECIPE)
-    texts = {name: value for name, value in posted.items() if isinstance(value, str)}
+    texts = {name: value for name, value in posted if isinstance(value, str)}
     files = _typed_files(posted)
     uploaded, left_out = _uploads(posted)
     given = {name.removeprefix("env."): text for name, text in texts.items() if name.startswith("env.")}
     given |= read_env(uploaded.pop(ENV, ""), file=ENV)
     if uploaded:
         files = {path: text for path, text in files.items() if text} | uploaded
-    if "add" in posted:
-        files["new-file"] = ""
     files.pop(texts.get("drop", ""), None)
     more = texts.get("more", "").replace("\r\n", "\n")
     return Typed(
@@ -84,9 +90,10 @@ async def read_typed(request: web.Request) -> Typed:
         files=files or {COMPOSE: ""},
         given=given,
         more=more,
-        boards=tuple(dict.fromkeys(str(each) for each in posted.getall("board", []))),
+        boards=tuple(dict.fromkeys(_texts(posted, "board"))),
         labels=texts.get("labels", "").strip(),
         find=texts.get("find", "").strip()[:64],
+        has_new_file="add" in texts,
         message=texts.get("message", "").strip(),
         secrets={
             name.removeprefix("secret."): text.replace("\r\n", "\n")
@@ -94,7 +101,7 @@ async def read_typed(request: web.Request) -> Typed:
             if name.startswith("secret.") and text
         },
         seen=texts.get("seen", ""),
-        with_images="images" in posted,
+        with_images="images" in texts,
         left_out=left_out,
     )
 
@@ -117,14 +124,18 @@ def proposed_name(files: Mapping[str, str]) -> str:
 
 
 def _typed_files(posted: Posted) -> dict[str, str]:
-    paths, texts = posted.getall("path", []), posted.getall("text", [])
-    pairs = zip(map(str, paths), map(str, texts), strict=False)
+    pairs = zip(_texts(posted, "path"), _texts(posted, "text"), strict=False)
     return {path.strip(): text.replace("\r\n", "\n") for path, text in pairs if path.strip()}
+
+
+def _texts(posted: Posted, name: str) -> list[str]:
+    """What was sent under a name."""
+    return [value for each, value in posted if each == name and isinstance(value, str)]
 
 
 def _uploads(posted: Posted) -> tuple[dict[str, str], tuple[str, ...]]:
     """The files that were uploaded, by their path in the recipe, and what of them is not taken."""
-    given = [each for each in posted.getall("upload", []) if isinstance(each, FileField) and each.filename]
+    given = [each for _, each in posted if isinstance(each, web.FileField) and each.filename]
     names = [each.filename.replace("\\", "/") for each in given]
     folders = {name.partition("/")[0] for name in names if "/" in name}
     top = f"{folders.pop()}/" if len(folders) == 1 and all("/" in name for name in names) else ""
