@@ -25,8 +25,6 @@ from agent.wire.apps import Failure
 from agent.wire.errors import ConfigError, Refused
 from agent.wire.order import App
 
-MINUTES = 60_000
-
 
 class Choosing:
     """What each app is to be now.  ``errands`` is the reconciler's, and is brought up to date."""
@@ -60,7 +58,7 @@ class Choosing:
             # Nobody has said that anything should go, so everything stays as it came up.
             for name in self._memory.apps:
                 if (good := self._memory.past(name).good) is not None:
-                    self._aim(name, good, good)
+                    self._aim(name, good)
             return
         ordered = {app.name: app for app in order.apps}
         names = ordered.keys() | set(self._memory.apps) | set(found)
@@ -68,8 +66,7 @@ class Choosing:
             if self._errands[name].task is None:
                 del self._errands[name]
         for name in sorted(names):
-            wanted = ordered.get(name)
-            self._aim(name, wanted, wanted)
+            self._aim(name, ordered.get(name))
 
     def is_new(self, app: App | None) -> bool:
         """Whether a manifest has neither come up nor begun to."""
@@ -78,16 +75,16 @@ class Choosing:
         past = self._memory.past(app.name)
         return (past.good is None or past.good.revision != app.revision) and past.begun != app.revision
 
-    def _aim(self, name: str, ordered: App | None, target: App | None) -> None:
+    def _aim(self, name: str, ordered: App | None) -> None:
         past, errand = self._memory.past(name), self._errands.get(name)
         hold = self._hold(ordered)
         refused = self._ask_policy(ordered) if self.is_new(ordered) else None
         refusal = None if refused is None else self._failure(name, ordered, refused, errand)
         # Volumes go only by a clock that can be relied on.
-        deferred = target is not None and target.purge and self._clock.state() == "unsynced"
+        deferred = ordered is not None and ordered.purge and self._clock.state() == "unsynced"
         aim = choose(
             name,
-            None if deferred else target,
+            None if deferred else ordered,
             past if refusal is None else replace(past, failure=refusal, kept=""),
             hold=hold,
             error="" if errand is None else errand.error,
