@@ -54,9 +54,9 @@ class Report:
     """``[report]``: how often readings travel, and how long they may exist in memory only."""
 
     profile: Literal["default", "metered"] = "default"
-    """``metered`` is for a link that is paid by volume: sensors are asked every 60 s where nothing else
-    is said, reports go every 300 s, no more than one in 10 s while somebody watches, and what the
-    board says of itself at most every 10 minutes."""
+    """``metered`` is for a link that is paid by volume: sensors are asked every 60 s and the board's
+    capacity every 300 s where nothing else is said, reports go every 300 s, no more than one in 10 s while
+    somebody watches, and what the board says of itself at most every 10 minutes."""
     every_s: Annotated[float, Range(0.1, 43_200)] = 60.0
     """How often readings travel to the hub; 300 when it is not set and the profile is ``metered``."""
     commit_every_s: Annotated[float, Range(0.1, 60)] = 60.0
@@ -205,7 +205,7 @@ def parse(text: str, path: Path | str = "agent.toml", environment: Mapping[str, 
         tables = decode(_Sensors, {"sensors": table.pop("sensors", [CAPACITY])}, strict=True).sensors
         config = decode(Config, table, strict=True)
         if config.report.profile == "metered":
-            tables = tuple({"interval_s": METERED_INTERVAL_S, **table} for table in tables)
+            tables = tuple({"interval_s": _metered_s(table), **table} for table in tables)
         config = replace(config, sensors=_read_sensors(tables))
         config = _derive(config, table, Path(path).absolute().parent, environment)
         _check(config)
@@ -233,6 +233,11 @@ class _Sensors:
     """The sensors before their kinds are known."""
 
     sensors: Annotated[tuple[dict[str, Any], ...], Length(0, MAX_SENSORS)]
+
+
+def _metered_s(table: Mapping[str, Any]) -> float:
+    """How often a sensor is asked that does not say so, where the link is paid by volume."""
+    return METERED_S if table.get("kind") == CAPACITY["kind"] else METERED_INTERVAL_S
 
 
 def _read_sensors(tables: list[dict[str, str]] | tuple[dict[str, Any], ...]) -> tuple[SensorConfig, ...]:

@@ -1,6 +1,6 @@
 """``kind = "capacity"``: how busy and how full the board itself is.
 
-Every board has one; it needs no configuration.  Channels, each ``<sensor>.<channel>``:
+Every board has one, asked once a minute; it needs no configuration.  Channels, each ``<sensor>.<channel>``:
 
     cpu           %     time not idle since the last reading, over all processors
     memory        %     what programs cannot get any more (total less available)
@@ -29,9 +29,10 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from agent.sensors.driver import Channel, Environment, SensorConfig
+from agent.wire.decode import Range
 from agent.wire.errors import LichenError, Refused
 
 CHANNELS = (
@@ -55,8 +56,11 @@ DISK_TIMEOUT_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options(SensorConfig):
-    """Which file system counts as the disk."""
+    """How often the board looks at itself, and which file system counts as the disk."""
 
+    interval_s: Annotated[float, Range(0.1, 86_400)] = 60.0
+    """How often it is asked. More often than that a machine's load is of interest only while somebody
+    watches, and then it is asked every 2 s; it would be a quarter of what a board sends."""
     disk: Path | None = None
     """A path on the file system to watch. When it is not set: that of the agent's state."""
 

@@ -48,6 +48,7 @@ SENSORS = (
 )
 """Name, first value, smallest step, decimals."""
 DEFAULTS_S = {"default": 10, "metered": 60}
+CAPACITY_S = {"default": 60, "metered": 300}
 MEMORY = Path("/dev/shm")  # where /run is on a board
 
 
@@ -55,8 +56,8 @@ MEMORY = Path("/dev/shm")  # where /run is on a board
 class Profile:
     """A board: its profile of reports, and its budget in MB a month.
 
-    ``asked_s`` is how often its sensors are asked, where the configuration says so; None: as often
-    as without a word, which is every 10 s by default, and every 60 s when metered.
+    ``asked_s`` is how often all its sensors are asked, where the configuration says so; None: as often as
+    without a word, which is every 10 s by default and every 60 s when metered, capacity every 60 and 300 s.
     """
 
     name: str
@@ -295,7 +296,8 @@ def _link(profile: Profile, used: Used) -> Row:
         "MB/month",
         profile.budget,
         profile.aim,
-        note=f"ten sensors and capacity, asked every {profile.asked_s or DEFAULTS_S[profile.name]} s:"
+        note=f"ten sensors, asked every {profile.asked_s or DEFAULTS_S[profile.name]} s, and capacity, every"
+        f" {profile.asked_s or CAPACITY_S[profile.name]} s:"
         f" {used.link_bytes / used.reports:,.0f} bytes a report, over {used.reports} reports in"
         f" {used.seconds:.0f} s, extrapolated to {MONTH_DAYS} days; with"
         f" {RECONNECTS_PER_DAY} new connections a day of {used.reconnect_bytes:,} bytes each (TLS handshake"

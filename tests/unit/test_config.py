@@ -320,9 +320,14 @@ def test_a_metered_link_reports_every_five_minutes_unless_told_otherwise() -> No
 
 
 def test_a_metered_board_asks_its_sensors_each_minute_unless_told_otherwise() -> None:
-    named = '[[sensors]]\nkind = "capacity"\nname = '
-    tables = f'{named}"a"\n{named}"b"\ninterval_s = 5'
-    asked = [sensor.interval_s for sensor in parse(f'[report]\nprofile = "metered"\n{tables}').sensors]
-    assert asked == [60, 5]
-    assert [sensor.interval_s for sensor in parse(tables).sensors] == [10, 5]
-    assert parse('[report]\nprofile = "metered"').sensors[0].interval_s == 60
+    tables = """
+        sensors = [
+            {kind = "capacity", name = "board"},
+            {kind = "thermal", zone = "thermal_zone0", name = "a"},
+            {kind = "thermal", zone = "thermal_zone1", name = "b", interval_s = 5},
+        ]
+    """
+    asked = [sensor.interval_s for sensor in parse(f'{tables}\nreport.profile = "metered"').sensors]
+    assert asked == [300, 60, 5]
+    assert [sensor.interval_s for sensor in parse(tables).sensors] == [60, 10, 5]
+    assert parse('[report]\nprofile = "metered"').sensors[0].interval_s == 300
