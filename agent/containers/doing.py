@@ -147,7 +147,7 @@ class Doing:
     async def _prepare(self, errand: Errand, others: list[App], policy: Policy, look: Look) -> None:
         """Whether the app can run here.  Raises Refused, LinkDown."""
         app = errand.aim.app
-        found = await looking.facts(self._engine, look, others)
+        found = await looking.facts(self._engine, look, others, self.routes)
         try:
             errand.waits = preflight.examine(app, errand.past.good, policy, found)
         except Refused as error:
@@ -155,7 +155,7 @@ class Doing:
                 raise
             errand.pruned = True
             await self.prune()
-            found = await looking.facts(self._engine, look, others)
+            found = await looking.facts(self._engine, look, others, self.routes)
             errand.waits = preflight.examine(app, errand.past.good, policy, found)
         if errand.waits:
             errand.again_ms = self._clock.mono_ms() + WAIT_MS

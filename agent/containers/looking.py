@@ -15,6 +15,7 @@ from agent.containers import ports
 from agent.containers.engine import LABEL_APP, Container, Engine, Image
 from agent.containers.policy import Policy
 from agent.containers.preflight import Facts
+from agent.containers.routes import Route
 from agent.wire.errors import Refused
 from agent.wire.order import App
 
@@ -50,8 +51,8 @@ async def full(engine: Engine, references: Iterable[str]) -> Look:
     )
 
 
-async def facts(engine: Engine, look: Look, others: Iterable[App]) -> Facts:
-    """What the verdicts before an update are about.  Raises LinkDown."""
+async def facts(engine: Engine, look: Look, others: Iterable[App], routes: Iterable[Route]) -> Facts:
+    """What the verdicts before an update are about; the proxy serves ``routes``.  Raises LinkDown."""
     info = await engine.info()
     known = {name: image for image in await engine.images() for name in image.names}
     running = [each for each in look.containers if each.phase in ("running", "paused")]
@@ -65,6 +66,7 @@ async def facts(engine: Engine, look: Look, others: Iterable[App]) -> Facts:
         frozenset(look.volumes),
         os.path.exists,
         _port_refusal,
+        tuple((route.app, route.host_ip, route.port) for route in routes),
     )
 
 

@@ -28,7 +28,8 @@ class Facts:
     what programs could have now.  ``images``: those that are there, by each of their names.
     ``others``: the manifests of the other apps that run here.  ``labels``: of all containers that run.
     ``volumes``: the names of those there are.  ``exists`` tells whether a path of the board does, and
-    ``port_refusal`` why a port cannot be listened on.
+    ``port_refusal`` why a port cannot be listened on.  ``served``: app, address and number of the ports that
+    the proxy has, for containers that are not started yet, too.
     """
 
     info: Info
@@ -40,6 +41,7 @@ class Facts:
     volumes: frozenset[str] = frozenset()
     exists: Callable[[str], bool] = lambda path: True
     port_refusal: Callable[[str, int, str], Refused | None] = lambda host_ip, port, protocol: None
+    served: tuple[tuple[str, str, int], ...] = ()
 
 
 def examine(app: App, good: App | None, policy: Policy, facts: Facts) -> str:
@@ -134,7 +136,7 @@ def _check_ports(app: App, facts: Facts) -> None:
 
 
 def _check_port(app: App, service: Service, port: Port, facts: Facts) -> None:
-    holders = set(_holders(port, facts.labels))
+    holders = {*_holders(port, facts.labels), *_served(port, facts.served)}
     others = sorted(holders - {app.name})
     if others:
         raise Refused(
@@ -156,6 +158,13 @@ def _holders(port: Port, labels: Iterable[tuple[str, Mapping[str, str]]]) -> Ite
         for host, number, protocol in held:
             if (number, protocol) == (port.published, port.protocol) and overlap(host, port.host_ip):
                 yield app
+
+
+def _served(port: Port, served: Iterable[tuple[str, str, int]]) -> Iterator[str]:
+    """The apps for which the proxy has a port."""
+    for app, host, number in served:
+        if (number, "tcp") == (port.published, port.protocol) and overlap(host, port.host_ip):
+            yield app
 
 
 # --- disk and memory -----------------------------------------------------------------------------

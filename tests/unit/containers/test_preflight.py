@@ -137,6 +137,9 @@ def test_a_board_that_has_what_is_needed_says_nothing() -> None:
 
 def test_what_the_version_before_has_is_no_obstacle() -> None:
     facts = replace(FINE, labels=(("demo", {"lichen.direct": ":80/tcp"}),), port_refusal=taken)
+    # Of an app that was stopped nothing runs yet, and the proxy listens already.
+    served = replace(FINE, served=(("demo", "", 80),), port_refusal=taken)
+    assert examine(app(ports=(Port(80, 80),)), None, Policy(), served) == ""
     assert examine(app(ports=(Port(80, 80),)), None, Policy(), facts) == ""
 
 
