@@ -16,6 +16,7 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import json
 import os
 import re
 import sys
@@ -40,6 +41,7 @@ def pages() -> Iterator[tuple[str, str]]:
     """Every page: the name of its file and its text."""
     yield "agent-config.md", agent_config()
     yield "hub-config.md", hub_config()
+    yield "policy.md", policy()
     yield "lichen-agent.md", agent_commands()
     yield "lichen-hub.md", hub_commands()
     yield "lichen.md", operator_commands()
@@ -87,6 +89,19 @@ writes the first one; `lichen-hub config check` names what is wrong, `lichen-hub
 every key with its value. A change counts from the next start.
 
 {tables(Config)}"""
+
+
+def policy() -> str:
+    from agent.containers.policy import Policy
+
+    return f"""# policy.toml
+
+What orders may ask of a board. It belongs to the board's owner, and no hub can change it. The agent
+looks for it at `/etc/lichen/policy.toml`, or where `policy` in the table `[containers]` of
+[agent.toml](agent-config.md) says. Every key has a default, which holds where there is no file.
+A change counts within a minute, for what is ordered next and for what still waits.
+
+{table(Policy)}"""
 
 
 def tables(config: type) -> str:
@@ -167,8 +182,10 @@ def default_of(field: dataclasses.Field[Any]) -> str:
     """The default as it would stand in the file; empty for none."""
     if field.default is dataclasses.MISSING:
         return "**required**" if field.default_factory is dataclasses.MISSING else ""
-    if field.default is None or field.default == "":
+    if field.default is None or field.default in ("", ()):
         return ""
+    if isinstance(field.default, bool | tuple):  # as TOML has them, which JSON writes alike
+        return f"`{json.dumps(field.default)}`"
     return f"`{field.default:g}`" if isinstance(field.default, float) else f"`{field.default}`"
 
 

@@ -2,9 +2,9 @@
 
 A document is a session: its `console` blocks are run in order, in a fresh copy of this checkout
 with a home of its own.  What runs until Ctrl-C is started, waited for, and stopped at the end in
-reverse order.  Only what is the reader's own is replaced: ports, and the hub's name by an address
-of this machine.  Make targets other than `run` are asked what they would do (`make -n`), or this
-would run itself.
+reverse order; apps are taken off before.  Only what is the reader's own is replaced: ports, and the
+hub's name by an address of this machine.  Make targets other than `run` and `demo-image` are asked what
+they would do (`make -n`), or this would run itself.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from pathlib import Path
 import pytest
 
 from support.lab import free_ports
+from support.podman import sweep
 from support.source import ROOT
 
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
 BLOCK = re.compile(r"^([^\n]*)\n\n?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"`~/(\S+)`:$")
-PAGE_PORT = 8420
+PORTS = (8420, 8421, 8422, 8425, 8430, 8431)
+"""Of the page, boards, MQTT, the demo's registry, the demo's app, and the app that a guide has."""
 PREFIX = r"(?:\w+=\S+ )*(?:\S*/)?"
 # What runs until Ctrl-C, and what it says or does once others may rely on it.
 LASTING = {
@@ -49,10 +51,10 @@ class Step:
 
 
 def steps(document: str) -> Iterator[Step]:
-    """What a reader of a document does: its `console` blocks, and `toml` blocks below a file's name."""
+    """What a reader of a document does: its `console` blocks, and the files whose names end a line above."""
     for before, language, text in BLOCK.findall((ROOT / document).read_text()):
         assert language not in ("sh", "bash", "shell"), f"{document}: commands go into `console` blocks"
-        if language == "toml" and (named := FILE.search(before)):
+        if language != "console" and (named := FILE.search(before)):
             yield Step(text, named[1])
         for line in text.replace("\\\n", " ").splitlines() if language == "console" else ():
             if line.startswith("$ "):
@@ -64,7 +66,8 @@ class Session:
 
     def __init__(self, folder: Path) -> None:
         self.checkout = folder / "lichen"
-        self.ports = free_ports(3)
+        self.ports = dict(zip(map(str, PORTS), map(str, free_ports(len(PORTS))), strict=True))
+        self.has_apps = False
         self.lasting: list[Lasting] = []
         self.home = folder / "home"
         self.home.mkdir()
@@ -73,7 +76,8 @@ class Session:
             **{key: value for key, value in os.environ.items() if not key.startswith(("LICHEN_", "PYTEST_"))},
             "HOME": str(self.home),
             "PATH": f"{programs}:{os.environ['PATH']}",
-            "PORT": str(self.ports[0]),
+            "PORT": self.ports["8420"],
+            "REGISTRY_PORT": self.ports["8425"],
         }
         self._copy_checkout()
 
@@ -89,36 +93,50 @@ class Session:
                 (self.checkout / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, self.checkout / name)
         (self.checkout / ".venv").symlink_to(Path(sys.prefix))
+        sample = self.checkout / "images/demo-app/.env.sample"
+        sample.write_text(self._ported(sample.read_text()))
+
+    def _ported(self, text: str) -> str:
+        for usual, free in self.ports.items():
+            text = text.replace(usual, free)
+        return text
 
     def do(self, step: Step) -> None:
         """Take a step; a command that lasts is left running once it is ready."""
         if step.path:
             (self.home / step.path).parent.mkdir(exist_ok=True)
-            (self.home / step.path).write_text(step.text)
+            (self.home / step.path).write_text(self._ported(step.text))
         else:
             self._type(step.text)
 
     def _type(self, command: str) -> None:
-        text = command.replace("hub.example.org", "127.0.0.1")
-        for offset, port in enumerate(self.ports):
-            text = text.replace(str(PAGE_PORT + offset), str(port))
+        text = self._ported(command.replace("hub.example.org", "127.0.0.1"))
+        self.has_apps = self.has_apps or "demo-image" in text
         for pattern, ready in LASTING.items():
             if pattern.match(text):
                 self.lasting.append(Lasting(text, ready, self.checkout, self.environment))
                 self.lasting[-1].wait()
                 return
-        text = re.sub(rf"^({PREFIX})make (?!run)", r"\1make -n ", text)
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", text],
+        text = re.sub(rf"^({PREFIX})make (?!run|demo-image)", r"\1make -n ", text)
+        done = self._run(text)
+        assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
+
+    def _run(self, command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
             cwd=self.checkout, env=self.environment, stdin=subprocess.DEVNULL,
             text=True, capture_output=True, timeout=120, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
 
     def close(self) -> None:
-        """Ctrl-C in each terminal, the newest first."""
+        """Take off what was not, then Ctrl-C in each terminal, the newest first."""
+        if self.has_apps:
+            for app in ("demo-app", "hello"):
+                self._run(f"lichen app undeploy {app} --wait --volumes")
+            self._run("images/demo-image stop")
         for lasting in reversed(self.lasting):
             lasting.interrupt()
+        sweep(self.checkout / ".run/agent/state/containers")
 
 
 class Lasting:

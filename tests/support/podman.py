@@ -103,17 +103,18 @@ class Stand:
         """Remove everything, from the kernel, too."""
         self.clear()
         self.podman("image", "rm", "--all", "--force")
-        state = Path(next(each for each in daemon.place(self.storage) if "runroot" in each).partition("=")[2])
-        for mount in _mounts_below(self.folder, state):
-            subprocess.run(["umount", "--lazy", mount], check=True)
-        shutil.rmtree(state, ignore_errors=True)
+        sweep(self.storage)
         shutil.rmtree(self.storage, ignore_errors=True)
 
 
-def _mounts_below(*folders: Path) -> list[str]:
-    """What is still mounted below, innermost first."""
+def sweep(storage: Path) -> None:
+    """Take away what is left of a storage outside of its folder: its mounts, and its state in memory."""
+    state = Path(next(each for each in daemon.place(storage) if "runroot" in each).partition("=")[2])
     points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    return [point for point in reversed(points) if any(each in Path(point).parents for each in folders)]
+    for point in reversed(points):  # innermost first
+        if not {storage, state}.isdisjoint(Path(point).parents):
+            subprocess.run(["umount", "--lazy", point], check=True)
+    shutil.rmtree(state, ignore_errors=True)
 
 
 @contextlib.contextmanager
