@@ -226,9 +226,9 @@ class Changes:
                 hint="look at it, then try again",
             )
         number = await self._next_number(tx, change.app, newest, made.boards)
-        now_ms = self._now_ms()
         there = {row.board: row for row in await placements.placements_of(tx, names=[change.app])}
         rows, generated = await self._placements(tx, change, made, number)
+        now_ms = self._now_ms()  # not before the secrets that were made for it
         leaving = _leaving(change, there, made.boards, number)
         content = replace(change.content, boards=tuple(board.id for board in made.boards))
         if made.draft is not None:

@@ -143,12 +143,14 @@ def _uploads(posted: Posted) -> tuple[dict[str, str], tuple[str, ...]]:
     left_out = []
     for name, each in zip(names, given, strict=True):
         path = name.removeprefix(top)
+        with each.file as file:
+            content = file.read()
         is_hidden = any(part.startswith(".") for part in path.split("/")) and path not in (SAMPLE, ENV)
         if is_hidden or path != inside(path):
             left_out.append(f"{path} (hidden)")
             continue
         try:
-            files[path] = each.file.read().decode().replace("\r\n", "\n")
+            files[path] = content.decode().replace("\r\n", "\n")
         except UnicodeDecodeError:
             left_out.append(f"{path} (not text)")
     return files, tuple(left_out)
