@@ -14,6 +14,7 @@ import click
 from rich.text import Text
 
 from agent.wire import words
+from agent.wire.errors import Refused
 from hub.cli.apps_failures import evidence, what_failed
 from hub.cli.apps_progress import STYLES, said
 from hub.cli.client import Hub
@@ -214,15 +215,20 @@ async def history(hub: Hub, app: str, revision: int | None, limit: int, as_json:
     if revision is not None:
         params = {"limit": 1, "after": revision + 1}
     answer = await hub.call("GET", f"/apps/{quote(app, safe='')}/history", params=params)
-    if revision is not None:
-        answer["revisions"] = [each for each in answer["revisions"] if each["revision"] == revision]
+    found = answer["revisions"]
+    if revision is not None and (not found or found[0]["revision"] != revision):
+        raise Refused(
+            f"{app} has no revision {revision}",
+            code="not-found",
+            hint=f"`lichen app history {app}` lists them",
+        )
     if as_json:
         return print_json(answer)
     print_table(
         ("revision", "time", "who", "what", "version", "result", "why"),
-        [_revision(each) for each in answer["revisions"]],
+        [_revision(each) for each in found],
     )
-    for line in answer["revisions"][0]["difference"] if revision and answer["revisions"] else ():
+    for line in found[0]["difference"] if revision is not None else ():
         style = {"+": "green", "-": "red"}.get(line[:1], "")
         console().print(Text(words.plain(line), style=style), soft_wrap=True)
 

@@ -10,11 +10,9 @@ from urllib.parse import quote
 
 import click
 
-from hub.cli.apps_waiting import Patience, conclude, waits
+from hub.cli.apps_waiting import Patience, conclude, message_option, waits
 from hub.cli.client import Hub
 from hub.cli.root import asks_hub, json_option
-
-message_option = click.option("-m", "--message", default="", help="Why, for the history.")
 
 
 class Replicas(click.ParamType[tuple[str, int]]):

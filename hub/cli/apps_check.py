@@ -10,6 +10,7 @@ from typing import Any
 import click
 from rich.text import Text
 
+from agent.wire import words
 from hub.cli.output import console, print_table
 
 COLOURS = {"refused": "red", "warned": "yellow", "emulated": "cyan", "ignored": "dim"}
@@ -26,12 +27,12 @@ def show(found: dict[str, Any], *, show_all: bool) -> None:
         if board["presence"] != "online":
             click.echo(f"{board['name']} is {board['presence']}: it gets the app when it is back.")
     for note in found["notes"]:
-        click.echo(f"Note: {note}")
+        click.echo(words.plain(f"Note: {note}"))
     what = " ".join(filter(None, (found["app"], found["version"])))
     if found["problems"]:
         click.echo(f"{what} cannot be deployed like this:")
         for problem in found["problems"]:
-            console().print(Text(f"  {problem}", style="red"), soft_wrap=True)
+            console().print(Text(words.plain(f"  {problem}"), style="red"), soft_wrap=True)
         return
     boards = ", ".join(board["name"] for board in found["boards"])
     click.echo(f"{what} can be deployed{f' on {boards}' if boards else ''}.")
@@ -63,4 +64,4 @@ def _difference(lines: list[str]) -> None:
     click.echo("What would change:")
     for line in lines:
         style = {"+": "green", "-": "red"}.get(line[:1], "")
-        console().print(Text(f"  {line}", style=style), soft_wrap=True)
+        console().print(Text(words.plain(f"  {line}"), style=style), soft_wrap=True)

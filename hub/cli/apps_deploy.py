@@ -17,11 +17,14 @@ import click
 
 from agent.wire.errors import Refused
 from hub.cli import apps_check, recipes
-from hub.cli.apps_waiting import Patience, conclude, waits
+from hub.cli.apps_waiting import Patience, conclude, message_option, waits
 from hub.cli.client import Hub
 from hub.cli.output import print_json
 from hub.cli.root import asks_hub, json_option
 from hub.cli.tokens import Label
+
+LOOKING_UP_S = 300.0
+"""How long the hub may take to ask registries."""
 
 
 class Variable(click.ParamType[tuple[str, str]]):
@@ -40,13 +43,12 @@ class Variable(click.ParamType[tuple[str, str]]):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What somebody has typed: variables, boards, and why."""
+    """How somebody wants an app to be: its variables and its boards."""
 
     env_file: str | None
     set: dict[str, str | None]
     boards: tuple[str, ...]
     labels: dict[str, str]
-    message: str
 
     def body(self, files: dict[str, str] | None) -> dict[str, Any]:
         """As the API takes it, with the files of a recipe."""
@@ -67,7 +69,6 @@ def wishes(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--unset", metavar="KEY", multiple=True, help="Without this variable; repeatable.")
     @click.option("--board", "boards", metavar="NAME", multiple=True, help="On this board; repeatable.")
     @click.option("--label", "labels", type=Label(), multiple=True, help="On all boards with it; repeatable.")
-    @click.option("-m", "--message", default="", help="Why, for the history.")
     @functools.wraps(command)
     def wishing(
         *args: Any,
@@ -76,12 +77,11 @@ def wishes(command: Callable[..., None]) -> Callable[..., None]:
         unset: tuple[str, ...],
         boards: tuple[str, ...],
         labels: tuple[tuple[str, str], ...],
-        message: str,
         **others: Any,
     ) -> None:
         text = None if env_file is None else recipes.text(env_file)
         changes: dict[str, str | None] = {**dict(pairs), **dict.fromkeys(unset)}
-        command(*args, wish=Wish(text, changes, boards, dict(labels), message), **others)
+        command(*args, wish=Wish(text, changes, boards, dict(labels)), **others)
 
     return wishing
 
@@ -114,11 +114,19 @@ async def check(hub: Hub, recipe: Path, name: str, show_all: bool, wish: Wish, a
 @click.option("--name", default="", help="Of the app (default: the recipe's `name:`, or the folder's name).")
 @click.option("--dry-run", is_flag=True, help="Only say what it would do, and what is in the way.")
 @wishes
+@message_option
 @waits
 @json_option
 @asks_hub
 async def deploy(
-    hub: Hub, recipe: Path, name: str, dry_run: bool, wish: Wish, patience: Patience, as_json: bool
+    hub: Hub,
+    recipe: Path,
+    name: str,
+    dry_run: bool,
+    wish: Wish,
+    message: str,
+    patience: Patience,
+    as_json: bool,
 ) -> None:
     """Bring an app to boards, or bring it up to what RECIPE is now.
 
@@ -134,11 +142,11 @@ async def deploy(
     name = recipes.app_name(name or found.name)
     if dry_run:
         return await _look(hub, name, wish.body(found.files), show_all=False, as_json=as_json)
-    body = {**wish.body(found.files), "message": wish.message}
+    body = {**wish.body(found.files), "message": message}
     if await _is_known(hub, name):
-        made = await hub.call("POST", f"/apps/{quote(name, safe='')}/deploy", json=body)
+        made = await _deploy(hub, name, body)
     else:
-        made = await hub.call("POST", "/apps", json={"name": name, **body})
+        made = await hub.call("POST", "/apps", json={"name": name, **body}, within_s=LOOKING_UP_S)
     await conclude(hub, made, patience, as_json=as_json)
 
 
@@ -147,11 +155,19 @@ async def deploy(
 @click.argument("recipe", type=click.Path(path_type=Path), required=False)
 @click.option("--dry-run", is_flag=True, help="Only say what it would do, and what is in the way.")
 @wishes
+@message_option
 @waits
 @json_option
 @asks_hub
 async def upgrade(
-    hub: Hub, app: str, recipe: Path | None, dry_run: bool, wish: Wish, patience: Patience, as_json: bool
+    hub: Hub,
+    app: str,
+    recipe: Path | None,
+    dry_run: bool,
+    wish: Wish,
+    message: str,
+    patience: Patience,
+    as_json: bool,
 ) -> None:
     """Deploy APP anew: its images as their tags are now, or a new version of its RECIPE.
 
@@ -162,8 +178,7 @@ async def upgrade(
     files = None if recipe is None else _read(recipe, quiet=as_json).files
     if dry_run:
         return await _look(hub, app, wish.body(files), show_all=False, as_json=as_json)
-    body = {**wish.body(files), "message": wish.message}
-    made = await hub.call("POST", f"/apps/{quote(app, safe='')}/deploy", json=body)
+    made = await _deploy(hub, app, {**wish.body(files), "message": message})
     await conclude(hub, made, patience, as_json=as_json)
 
 
@@ -174,6 +189,10 @@ def _read(path: Path, *, quiet: bool) -> recipes.Recipe:
         more = f" and {len(recipe.left_out) - 5} more" if len(recipe.left_out) > 5 else ""
         click.echo(f"Not uploaded: {some}{more}", err=True)
     return recipe
+
+
+async def _deploy(hub: Hub, app: str, body: dict[str, Any]) -> Any:
+    return await hub.call("POST", f"/apps/{quote(app, safe='')}/deploy", json=body, within_s=LOOKING_UP_S)
 
 
 async def _is_known(hub: Hub, name: str) -> bool:
@@ -189,7 +208,7 @@ async def _is_known(hub: Hub, name: str) -> bool:
 
 async def _look(hub: Hub, name: str, body: dict[str, Any], *, show_all: bool, as_json: bool) -> None:
     """Tell what deploying would do.  Exit status 1 when it cannot be done."""
-    found = await hub.call("POST", "/apps/check", json={"name": name, **body})
+    found = await hub.call("POST", "/apps/check", json={"name": name, **body}, within_s=LOOKING_UP_S)
     if as_json:
         print_json(found)
     else:

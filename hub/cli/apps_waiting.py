@@ -1,6 +1,6 @@
 """Waiting for boards to do what was asked of an app, and what it comes to.
 
-Owns ``--wait`` with its options, how a change is announced and concluded, and when it counts as failed.
+Owns the options of every change, how a change is announced and concluded, and when it counts as failed.
 Every command that changes an app ends in `conclude`.
 
 A change is the hub's, not this command's: whoever stops waiting changes nothing, and is told so.
@@ -28,6 +28,7 @@ from hub.cli.tokens import Duration
 
 AGAIN_S = 1.0
 """Before a hub that broke off is asked again."""
+message_option = click.option("-m", "--message", default="", help="Why, for the history.")
 DONE = {"running": "runs on", "stopped": "is stopped on", "gone": "is gone from"}
 
 
@@ -172,8 +173,8 @@ def _raise_unless_done(picture: Picture, revision: int, *, quiet: bool) -> None:
     name = picture["name"]
     failed = [place for place in picture["boards"] if place["state"] in ("failed", "refused")]
     if failed:
-        for place in failed if not quiet else ():
-            click.echo("\n".join(evidence(place, revision)), err=True)
+        for line in [line for place in failed for line in evidence(place, revision) if not quiet]:
+            click.echo(line, err=True)
         said = "; ".join(what_failed(place, revision) for place in failed)
         raise Refused(
             f"{name}: revision {revision} {said}",
@@ -185,7 +186,7 @@ def _raise_unless_done(picture: Picture, revision: int, *, quiet: bool) -> None:
         raise LinkDown(
             f"{name}: revision {revision} is not everywhere yet: {_sentences(pending)}",
             code="pending",
-            hint="that needs nobody; who wants to wait for it adds --offline-too",
+            hint="nothing has to be done; --offline-too waits for it",
         )
 
 
@@ -198,5 +199,6 @@ def _say_done(picture: Picture) -> None:
     for place in picture["boards"]:
         if place["state"] not in DONE:
             click.echo(words.plain(f"{name}: {place['name']}: {place['sentence']}"))
-        for note in place["reported"]["notes"] if place.get("reported") else ():
-            click.echo(words.plain(f"Note: {note}"))
+    reports = [place["reported"] for place in picture["boards"] if place.get("reported")]
+    for note in dict.fromkeys(note for report in reports for note in report["notes"]):
+        click.echo(words.plain(f"Note: {note}"))

@@ -27,6 +27,8 @@ from agent.wire.errors import Busy, ConfigError, LichenError, LinkDown, Refused
 
 CHECKOUT_LOGIN = Path(".run/cli.toml")
 MAX_ANSWER = 64 * 1024 * 1024
+WITHIN_S = 30.0
+"""How soon a hub answers, unless it has to ask others first."""
 PAGE = 500
 """What is asked for at once of a list."""
 
@@ -82,10 +84,17 @@ class Hub:
         self.url = url
 
     async def call(
-        self, method: str, path: str, *, json: Any = None, params: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        params: Mapping[str, Any] | None = None,
+        within_s: float = WITHIN_S,
     ) -> Any:
         """Call ``/api/v1<path>`` and return its JSON.  Raises LinkDown, Refused, Busy."""
-        async with self._request(method, path, json=json, params=params) as response:
+        timeout = aiohttp.ClientTimeout(total=within_s, sock_connect=10)
+        async with self._request(method, path, json=json, params=params, timeout=timeout) as response:
             return await response.json() if response.status != 204 else None
 
     async def pages(self, path: str, key: str, *, params: Mapping[str, Any] | None = None) -> list[Any]:
@@ -164,7 +173,6 @@ async def connect(url: str, *, token: str = "", ca_pem: str = "") -> AsyncIterat
     async with aiohttp.ClientSession(
         headers=headers,
         connector=aiohttp.TCPConnector(ssl=trust),
-        timeout=aiohttp.ClientTimeout(total=30, sock_connect=10),
         read_bufsize=2**20,
     ) as http:
         yield Hub(http, url.rstrip("/"))

@@ -14,8 +14,12 @@ import click
 import pytest
 
 from agent.wire.apps import AppState, ContainerState, Failure, Progress
+from hub.apps.loader import DEFAULT_FILES
 from hub.apps.picture import AppPicture, picture_of
+from hub.apps.recipe import MAX_FILE_CHARACTERS, MAX_FILES
+from hub.cli import recipes as local
 from hub.cli.root import command_line
+from hub.store.app_secrets import list_secrets
 from hub.store.apps import find_app
 from support.apps import failed, push_image, recipe, running, updating
 from support.registry import Registry, registry
@@ -167,8 +171,9 @@ async def test_a_board_that_does_not_want_it(hub: WebHub, shell: Shell) -> None:
     )
     _, err = await typed.end(77)
     assert err.endswith(
-        f"lichen: demo: revision 2 was refused by pump: {reason}; revision 1 still runs\n  hint: {hint}\n"
+        f"\nlichen: demo: revision 2 was refused by pump: {reason}; revision 1 still runs\n  hint: {hint}\n"
     )
+    assert "\n\n" not in err
     _, err = await shell.type("app", "ls", "--board", "pump")
     assert f"It refuses order {generation}: {reason}" in err
 
@@ -305,6 +310,11 @@ async def test_only_the_text_of_a_recipe_goes_to_the_hub(hub: WebHub, shell: She
     assert ". has no compose file" in err
 
 
+def test_both_sides_mean_the_same_by_a_recipe() -> None:
+    assert set(local.COMPOSE) == set(DEFAULT_FILES)
+    assert (local.MOST_FILES, local.MOST_BYTES) == (MAX_FILES, MAX_FILE_CHARACTERS)
+
+
 async def test_a_check_says_what_becomes_of_each_key(hub: WebHub, shell: Shell, image: str) -> None:
     out, _ = await shell.type("app", "check", "demo", "--board", "pump")
     assert out.endswith("The secret password (v1) will be made up.\ndemo 1.2 can be deployed on pump.\n")
@@ -365,6 +375,8 @@ async def test_an_app_through_its_life(hub: WebHub, shell: Shell) -> None:
     await come_up(hub, shell, "start", "demo", "-m", "spring", revision=6)
     out, _ = await shell.type("app", "history", "demo", "3")
     assert "+ GREETING=hi" in out
+    _, err = await shell.type("app", "history", "demo", "99", status=77)
+    assert "demo has no revision 99" in err
     assert [each["action"] for each in (await shell.json("app", "history", "demo"))["revisions"]] == [
         "start", "stop", "rollback", "deploy", "scale", "deploy",
     ]  # fmt: skip
@@ -406,7 +418,9 @@ async def test_secrets_come_in_unseen_and_never_out(hub: WebHub, shell: Shell) -
     assert {(each["name"], each["version"], each["state"]) for each in found} == {
         ("password", "v1", "unused"), ("key", "v2", "unused"), ("token", "v1", "unused"),
     }  # fmt: skip
-    values = {row.name: hub.parts.desk.secrets._opened(row) for row in await _secret_rows(hub)}
+    async with hub.store.read() as tx:
+        rows = await list_secrets(tx, "demo")
+    values = {row.name: hub.parts.desk.secrets._opened(row) for row in rows}
     assert (values["password"], values["key"]) == ("correct horse", "-----\nabc\n")
     out, _ = await come_up(hub, shell, "deploy", "demo", "--board", "pump", revision=1)
     assert "Made up" not in out, "the one that was set is taken"
@@ -421,13 +435,6 @@ async def test_secrets_come_in_unseen_and_never_out(hub: WebHub, shell: Shell) -
     _, err = await shell.type("secret", "set", "demo", "key", "--file", "none", status=78)
     assert "none cannot be read" in err
     await shell.type("secret", "set", "demo", "key", "--file", "key.pem", "--generate", status=2)
-
-
-async def _secret_rows(hub: WebHub) -> list[Any]:
-    from hub.store.app_secrets import list_secrets
-
-    async with hub.store.read() as tx:
-        return list(await list_secrets(tx, "demo"))
 
 
 async def test_a_secret_is_typed_without_being_shown(hub: WebHub, shell: Shell) -> None:
