@@ -69,7 +69,8 @@ class Rehearsal:
     async def check(self, app: str, wish: Wish, *, images: bool = True) -> Checked:
         """What deploying this would do, without doing anything.  Without boards only the recipe is looked at.
 
-        Not ``images``: no registry is asked, as somebody is still typing.  Raises Refused for a recipe that cannot be read ("compose", "env", "recipe").
+        Not ``images``: no registry is asked, as somebody is still typing.  Raises Refused for a recipe that
+        cannot be read ("compose", "env", "recipe").
         """
         check_name(app)
         async with self._store.read() as tx:
