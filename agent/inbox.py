@@ -10,7 +10,8 @@ one costs readings, which whoever holds the broker can withhold anyway.
 - ``down/command``, signed by the command key that the document names: done once, and answered,
   in the session whose nonce it names and in no other.
 - ``down/order``, signed by the order key of the document: what apps this board is to run.  The desk
-  (`agent.containers.desk`) verifies it, keeps it and acts on it.
+  (`agent.containers.desk`) verifies it, keeps it and acts on it.  Retained messages come in any order:
+  one that is signed by a key which the document lacks is kept for the document that may have it.
 - ``down/time``, signed by the time key of the document: sets `agent.clock`, where the kernel does
   not know better, and in the session whose nonce it names only.  What it says is never later than
   the truth, so of several in a session the one that sets the clock furthest ahead is right, and
@@ -99,6 +100,7 @@ class Inbox:
         self._desk = desk
         self._group: asyncio.TaskGroup | None = None
         self._offset_ms: int | None = None  # from the monotonic clock to the hub's, in this session
+        self._unproven = ""  # an order by a key that is not known, or not yet
         self._done: deque[str] = deque(maxlen=REMEMBERED)
         self._complaint = ""
 
@@ -133,8 +135,17 @@ class Inbox:
             case "time":
                 self._learn_time(payload)
             case "order" if self._desk is not None:
-                key = note.Verifier.parse(self._document.keys.order)
-                await self._desk.take(payload.decode(errors="replace"), key, self._document.hub)
+                await self._take_order(self._desk, payload.decode(errors="replace"))
+
+    async def _take_order(self, desk: Desk, text: str) -> None:
+        """Hand an order to the desk; one whose signature is not known is kept for the next document."""
+        self._unproven = ""
+        key = note.Verifier.parse(self._document.keys.order)
+        try:
+            await desk.take(text, key, self._document.hub)
+        except Corrupt:
+            self._unproven = text
+            raise
 
     def _learn_time(self, payload: bytes) -> None:
         key = note.Verifier.parse(self._document.keys.time)
@@ -163,6 +174,8 @@ class Inbox:
         log.info("hub document replaced", extra={"number": document.number, "hub": document.hub})
         if _place(document) != _place(before):
             raise LinkDown(f"the hub has moved to {document.mqtt_host}:{document.mqtt_port}", code="moved")
+        if self._unproven and self._desk is not None:
+            await self._take_order(self._desk, self._unproven)
 
     async def _obey(self, payload: bytes) -> None:
         key = note.Verifier.parse(self._document.keys.command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,20 @@ async def test_what_is_not_the_hubs_word_for_this_board_now_changes_nothing(scen
         scene.order(9, scene.demo(2))
         await scene.until_running(2)
         assert (scene.apps.refused, scene.apps.reason) == (0, "")
+
+
+async def test_an_order_by_a_new_key_may_come_before_the_document_that_has_it(scene: Scene) -> None:
+    async with scene.running():
+        scene.order(1, scene.demo(1))
+        await scene.until_running(1)
+        hub = scene.hub
+        hub.keys = replace(hub.keys, order=note.generate(hub.keys.order.name))
+        scene.order(2, scene.demo(2))
+        await scene.until(lambda: "with no key of" in scene.apps.reason)
+        document = Message(topics.down(scene.board, "hub"), hub.document(2).encode(), retain=True)
+        scene.broker.publish(document)
+        await scene.until_running(2)
+        assert (scene.apps.generation, scene.apps.reason) == (2, "")
 
 
 async def test_a_refused_order_and_a_failed_app_are_problems_of_the_board(scene: Scene) -> None:
