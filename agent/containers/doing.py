@@ -24,7 +24,7 @@ from agent.containers.memory import Memory
 from agent.containers.names import find_service
 from agent.containers.policy import Policy
 from agent.containers.publish import Routes
-from agent.containers.sighting import DELAY_MS, Sighting
+from agent.containers.sighting import UNKNOWN, Sighting
 from agent.containers.steps import (
     Accept,
     Await,
@@ -188,9 +188,9 @@ class Doing:
             await self._memory.begin(errand.name, errand.aim.app.revision, self._clock.mono_ms())
         if isinstance(step, Stop) and step.unwell:
             service = find_service(errand.aim.app, step.service)
-            delay_ms = DELAY_MS if service is None else service.restart.delay_ms
+            policy = UNKNOWN if service is None else service.restart
             up_ms = self._sighting.checks.up_ms(step.name)
-            self._sighting.endings.cured(step.name, self._clock.mono_ms(), up_ms=up_ms, delay_ms=delay_ms)
+            self._sighting.endings.cured(step.name, self._clock.mono_ms(), up_ms=up_ms, policy=policy)
         errand.did_well()
 
     async def _refused(self, errand: Errand, step: Step, error: LichenError) -> None:

@@ -1,7 +1,8 @@
 """How often containers ended by themselves, and when each may be started again.
 
 In memory only: an agent that starts anew gives every container a new chance.  The pause doubles with
-each end, up to five minutes, and begins anew for a container that had been running well for a while.
+each end, up to five minutes, and begins anew for a container that had been running well for a while:
+for ``window_ms`` of its restart policy, or for five minutes where that says nothing.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from agent.containers.engine import Container
+from agent.wire.order import Restart
 
 HIGH_MS = 300_000
 """The longest pause."""
 STABLE_MS = 300_000
-"""Who ran for so long was well: the pause begins anew."""
+"""Who ran for so long was well, unless its policy says otherwise."""
 TRIAL_MS = 1_000
 """The longest first pause while a revision is on trial: somebody waits for the verdict."""
 LOOP = 5
@@ -34,20 +36,27 @@ class Endings:
     def __init__(self) -> None:
         self._tallies: dict[str, _Tally] = {}
 
-    def saw(self, container: Container, now_ms: int, *, up_ms: int, delay_ms: int, trial: bool) -> None:
+    def saw(self, container: Container, now_ms: int, *, up_ms: int, policy: Restart, trial: bool) -> None:
         """A container has ended by itself, after ``up_ms``; each end counts once."""
         tally = self._tallies.setdefault(container.name, _Tally())
         end = (container.id, container.started_ms, container.finished_ms)
         if tally.last != end:
             tally.last = end
-            self._count(tally, now_ms, up_ms, min(delay_ms, TRIAL_MS) if trial else delay_ms)
+            delay_ms = min(policy.delay_ms, TRIAL_MS) if trial else policy.delay_ms
+            self._count(tally, now_ms, delay_ms, was_well=_is_well(up_ms, policy))
 
-    def cured(self, name: str, now_ms: int, *, up_ms: int, delay_ms: int) -> None:
+    def cured(self, name: str, now_ms: int, *, up_ms: int, policy: Restart) -> None:
         """A container was stopped because it was ill, which counts as an end of its own."""
-        self._count(self._tallies.setdefault(name, _Tally()), now_ms, up_ms, delay_ms)
+        tally = self._tallies.setdefault(name, _Tally())
+        self._count(tally, now_ms, policy.delay_ms, was_well=_is_well(up_ms, policy))
 
-    def _count(self, tally: _Tally, now_ms: int, up_ms: int, delay_ms: int) -> None:
-        tally.count = 1 if up_ms >= STABLE_MS else tally.count + 1
+    def runs(self, name: str, *, up_ms: int, policy: Restart) -> None:
+        """A container has been running for ``up_ms``: long enough, and its ends are forgotten."""
+        if _is_well(up_ms, policy):
+            self._tallies.pop(name, None)
+
+    def _count(self, tally: _Tally, now_ms: int, delay_ms: int, *, was_well: bool) -> None:
+        tally.count = 1 if was_well else tally.count + 1
         tally.back_ms = now_ms + min(HIGH_MS, delay_ms * 2 ** min(tally.count - 1, 20))
 
     def keep(self, names: Collection[str]) -> None:
@@ -69,3 +78,7 @@ class Endings:
         """When it may be started again."""
         tally = self._tallies.get(name)
         return 0 if tally is None else tally.back_ms
+
+
+def _is_well(up_ms: int, policy: Restart) -> bool:
+    return up_ms >= (policy.window_ms or STABLE_MS)

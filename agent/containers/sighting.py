@@ -18,13 +18,13 @@ from agent.containers.memory import Memory
 from agent.containers.meters import Meters
 from agent.containers.names import LABEL_SERVICE, container_name, find_service
 from agent.containers.seen import Seen, Sight
-from agent.wire.order import App, Health, Service
+from agent.wire.order import App, Health, Restart, Service
 
 RUNNING = ("running", "paused")
 ENDING_MS = 5_000
 """How long Podman may take to clean up behind a container that has ended: a process of its own does that."""
-DELAY_MS = 5_000
-"""For a container of a service that nobody knows any more."""
+UNKNOWN = Restart()
+"""The policy for a container of a service that nobody knows any more."""
 
 
 class Sighting:
@@ -138,11 +138,13 @@ class Sighting:
         name, up_ms = container.name, self.checks.up_ms(container.name)
         life = self._memory.life(name)
         rested = is_busy or not self._memory.has_run(name)
-        if container.phase == "exited" and not rested:
-            service = self._service(container, aim)
-            delay_ms = DELAY_MS if service is None else service.restart.delay_ms
+        service = self._service(container, aim)
+        policy = UNKNOWN if service is None else service.restart
+        if container.phase in RUNNING:
+            self.endings.runs(name, up_ms=up_ms, policy=policy)
+        elif container.phase == "exited" and not rested:
             trial = aim is not None and aim.mode == "update"
-            self.endings.saw(container, now_ms, up_ms=_ran_ms(container), delay_ms=delay_ms, trial=trial)
+            self.endings.saw(container, now_ms, up_ms=_ran_ms(container), policy=policy, trial=trial)
         return Sight(
             container,
             self.checks.state(name),
