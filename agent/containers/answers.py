@@ -185,7 +185,8 @@ def read_container(listed: Mapping[str, Any], inspected: Mapping[str, Any] | Non
     """A row of `/containers/json`, and what inspecting it says; None: it could not be inspected."""
     name, labels = (listed.get("Names") or [""])[0], listed.get("Labels") or {}
     if inspected is None:
-        return Container(listed["Id"], name, labels, "broken", listed.get("ImageID") or "")
+        image_id, image = listed.get("ImageID") or "", listed.get("Image") or ""
+        return Container(listed["Id"], name, labels, "broken", image_id, image)
     state = inspected["State"]
     phase = PHASES.get(state["Status"], "broken")
     networks = (inspected.get("NetworkSettings") or {}).get("Networks") or {}
@@ -195,6 +196,7 @@ def read_container(listed: Mapping[str, Any], inspected: Mapping[str, Any] | Non
         labels=labels,
         phase=phase,
         image_id=inspected["Image"],
+        image=inspected.get("ImageName") or "",
         pid=state["Pid"] if phase in ("running", "paused") else 0,
         exit_code=state["ExitCode"] if phase in ("ending", "exited") else None,
         oom=bool(state.get("OOMKilled")),

@@ -41,6 +41,7 @@ class Info:
 @dataclass(frozen=True, slots=True)
 class Container:
     """One container with our label.  ``networks``: its address on each; ``pid`` 0 unless it runs.
+    ``image``: the reference that it was made from.
 
     "ending": its process has ended, and Podman has yet to take its network away: whatever is started on
     that network meanwhile may lose it, too.
@@ -52,6 +53,7 @@ class Container:
     labels: Mapping[str, str]
     phase: ContainerPhase
     image_id: str = ""
+    image: str = ""
     pid: int = 0
     exit_code: int | None = None
     oom: bool = False

@@ -130,7 +130,7 @@ def _container(sight: Sight, meters: Meters, begun_ms: int, mono_ms: int) -> Con
         sight.service or "unknown",
         sight.name[:256],
         state,
-        container.image_id[:256],
+        container.image,
         sight.revision,
         sight.health if sight.runs else "",
         container.started_ms,

@@ -51,12 +51,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class ContainerState:
-    """One container now.  ``cpu_milli`` and ``memory_bytes`` are None where nobody counts them."""
+    """One container now.  ``image`` is pinned, as in the order.  ``cpu_milli`` and ``memory_bytes`` are
+    None where nobody counts them."""
 
     service: Noun
     name: Text
     state: Literal["made", "running", "stopped", "ended", "removing"]
-    image: Text = ""
+    image: Annotated[str, Length(0, 512)] = ""
     revision: Count = 0
     health: Literal["", "starting", "healthy", "unhealthy"] = ""
     started_ms: Millis | None = None

@@ -482,6 +482,7 @@ async def test_a_container_lives_and_ends(kit: Kit) -> None:
     name = kit.name()
     id = await kit.engine.create(body(name, await pulled(kit, "runs")))
     made = await find(kit, name)
+    assert made.image == kit.image("runs")
     assert (made.id, made.phase, made.pid, made.exit_code) == (id, "created", 0, None)
     assert made.labels["lichen.service"] == "web"
     assert made.started_ms is None

@@ -620,6 +620,7 @@ def _show(container: FakeContainer) -> Container:
         labels=dict(container.labels),
         phase=container.phase,
         image_id=container.image_id,
+        image=container.body["image"],
         pid=container.pid,
         exit_code=container.exit_code,
         oom=container.oom,

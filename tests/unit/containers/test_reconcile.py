@@ -59,6 +59,7 @@ async def test_an_app_comes_up_and_says_so(tmp_path: Path) -> None:
         state = house.state()
         assert (state.revision, state.failure, len(state.containers)) == (1, None, 1)
         assert (state.containers[0].health, state.containers[0].revision) == ("healthy", 1)
+        assert state.containers[0].image == web(house).image
         assert (house.report.generation, house.report.engine) == (1, "4.3.1")
 
 
@@ -399,6 +400,25 @@ async def test_one_that_ends_is_started_again_ever_later(tmp_path: Path) -> None
         house.podman.end(name, 1)
         await asyncio.sleep(0.1)
         assert 4 < await house.until(lambda: house.running_names == [name]) < 6
+
+
+@virtual
+async def test_the_policy_says_how_long_one_must_run_to_count_as_up(tmp_path: Path) -> None:
+    async with House.open(tmp_path) as house:
+        await house.order(demo(1, web(house, restart=Restart(window_ms=60_000))))
+        await house.until_running(1)
+        name = house.running_names[0]
+
+        async def end() -> int:
+            house.podman.end(name, 1)
+            return round(await house.until(lambda: house.running_names == [name]))
+
+        assert [await end(), await end(), await end()] == [5, 10, 20]
+        await asyncio.sleep(50)
+        assert house.state().containers[0].restarts == 3
+        await asyncio.sleep(70)
+        assert house.state().containers[0].restarts == 0
+        assert [await end(), await end()] == [5, 10]
 
 
 @virtual
