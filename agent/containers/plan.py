@@ -27,7 +27,7 @@ from agent.containers.aim import Aim
 from agent.containers.engine import LABEL_APP
 from agent.containers.names import LABEL_SHARED, container_name, secret_names
 from agent.containers.replacing import failing, tend
-from agent.containers.scene import Scene, in_order
+from agent.containers.scene import Scene, in_order, waves
 from agent.containers.seen import Seen, Sight
 from agent.containers.steps import (
     Accept,
@@ -42,6 +42,7 @@ from agent.containers.steps import (
     RemoveSecret,
     RemoveVolume,
     Step,
+    together,
 )
 from agent.wire.order import Config, Secret, Service
 
@@ -141,8 +142,9 @@ def _secrets(scene: Scene, services: list[Service]) -> list[Step]:
 
 
 def _stops(scene: Scene, sights: list[Sight]) -> list[Step]:
-    """Stop them, whoever depends on others first."""
-    return [scene.stop(sight) for sight in _last_first(scene, sights)]
+    """Stop them, whoever depends on others first, and at the same time those that do not."""
+    known = scene.aim.keep or scene.app
+    return [step for wave in waves(known, sights) for step in together([scene.stop(sight) for sight in wave])]
 
 
 def _last_first(scene: Scene, sights: list[Sight]) -> list[Sight]:

@@ -4,7 +4,8 @@ Made by the agent with `open_engine` once a board has apps; podman-py costs 10 M
 the first call.  Nothing else in the house imports it, and nothing here decides anything.
 
 podman-py blocks, so calls run in threads, each with a client of its own.  Two threads answer quick
-questions; what may take long (pulls, stops, checks) has others, so that looking never waits for it.
+questions; what may take long (pulls, checks) has others, so that looking never waits for it, and stops,
+which may take as long as containers like, have their own, so that no check does.
 Every call is bounded: by its time limit, a pull by the time without a word of it.  A caller that is
 cancelled leaves; a pull is then cut, everything else ends by its limit.
 
@@ -59,6 +60,7 @@ HINT = "look at it: systemctl status podman.socket podman.service"
 STALL_S = 120.0
 QUICK_THREADS = 2
 SLOW_THREADS = 4
+STOP_THREADS = 8
 MAX_LINES = 10_000
 MAX_SECRET = 511_999
 """Bytes that Podman takes in a secret."""
@@ -104,6 +106,7 @@ class Podman:
         self._stall_s = stall_s
         self._quick = concurrent.futures.ThreadPoolExecutor(QUICK_THREADS, "podman")
         self._slow = concurrent.futures.ThreadPoolExecutor(SLOW_THREADS, "podman-slow")
+        self._stops = concurrent.futures.ThreadPoolExecutor(STOP_THREADS, "podman-stop")
         self._clients = threading.local()
         self._pulls: set[Pull] = set()
 
@@ -111,14 +114,20 @@ class Podman:
         """Cut what goes on, and let the threads end."""
         for pull in self._pulls:
             pull.cut()
-        for pool in (self._quick, self._slow):
+        for pool in (self._quick, self._slow, self._stops):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _ask(self, work: Callable[[Client], T], *, slow: bool = False) -> T:
+    async def _ask(
+        self,
+        work: Callable[[Client], T],
+        *,
+        slow: bool = False,
+        pool: concurrent.futures.ThreadPoolExecutor | None = None,
+    ) -> T:
         """What ``work`` returns, with a client, in a thread."""
         if self.service is not None:
             self.service.be_ready()
-        pool = self._slow if slow else self._quick
+        pool = pool or (self._slow if slow else self._quick)
         try:
             return await asyncio.get_running_loop().run_in_executor(pool, lambda: work(self._client()))
         except LinkDown as error:
@@ -266,7 +275,7 @@ class Podman:
                 params={"timeout": round(grace_s)},
                 limit_s=grace_s + CHANGE_S,
             ),
-            slow=True,
+            pool=self._stops,
         )
 
     async def remove(self, id: str) -> None:

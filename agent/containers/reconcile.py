@@ -42,7 +42,7 @@ from agent.containers.meters import Meters
 from agent.containers.orders import Orders
 from agent.containers.plan import plan
 from agent.containers.sighting import Sighting
-from agent.containers.steps import Await, GiveUp, Start, Step, Stop
+from agent.containers.steps import Await, GiveUp, Start, Step, Stop, StopAll, concerned
 from agent.containers.work import Proxy, Worker
 from agent.wire.apps import Apps, AppState
 from agent.wire.errors import Busy, ConfigError, LichenError, LinkDown, Refused
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 LOOK_MS = 60_000
 LOW_MS, HIGH_MS = 1_000, 60_000
 """The first and the longest pause before an engine that did not answer is asked again."""
-LIGHT = (Start, Stop, Await)
+LIGHT = (Start, Stop, StopAll, Await)
 """Steps for which it is enough to know which containers there are."""
 
 
@@ -228,7 +228,7 @@ class Reconciler:
 
     def _busy(self) -> set[str]:
         """The containers that a step is about now."""
-        return {getattr(errand.doing, "name", "") for errand in self._errands.values()}
+        return {name for errand in self._errands.values() for name in concerned(errand.doing)}
 
     async def _plan_all(self, busy: set[str]) -> None:
         assert self._look is not None

@@ -6,6 +6,8 @@ its name is the one that the aim gives it, and *old* otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from agent.containers.aim import Aim
 from agent.containers.names import (
     LABEL_DIRECT,
@@ -176,7 +178,7 @@ def in_order(app: App) -> list[Service]:
     def place(service: Service, above: tuple[str, ...]) -> None:
         if service.name in placed or service.name in above:
             return
-        for name in (*(each.service for each in service.depends_on), *shared_with(service)):
+        for name in _leaders(service):
             if (leader := find_service(app, name)) is not None:
                 place(leader, (*above, service.name))
         placed[service.name] = service
@@ -184,6 +186,30 @@ def in_order(app: App) -> list[Service]:
     for service in app.services:
         place(service, ())
     return list(placed.values())
+
+
+def _leaders(service: Service) -> list[str]:
+    """The services that must be there before this one."""
+    return [*(each.service for each in service.depends_on), *shared_with(service)]
+
+
+def waves(app: App, sights: Iterable[Sight]) -> Iterator[list[Sight]]:
+    """In which order to stop containers: in each wave those that nobody needs who is left."""
+    left = sorted(sights, key=lambda sight: sight.name)
+    while left:
+        needed = set().union(*(_needs(app, sight.service, ()) for sight in left))
+        wave = [sight for sight in left if sight.service not in needed] or left
+        yield wave
+        left = [sight for sight in left if sight not in wave]
+
+
+def _needs(app: App, name: str, above: tuple[str, ...]) -> set[str]:
+    """The services that one depends on, and those that they depend on."""
+    service = find_service(app, name)
+    if service is None or name in above:
+        return set()
+    leaders = _leaders(service)
+    return set(leaders).union(*(_needs(app, leader, (*above, name)) for leader in leaders))
 
 
 def why_stop_first(service: Service, *, proxy: bool) -> str:

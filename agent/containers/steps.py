@@ -10,6 +10,7 @@ there.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from agent.wire.order import Config, Network, Secret, Volume
@@ -129,6 +130,17 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class StopAll:
+    """Stop several containers at the same time: none of them needs another."""
+
+    stops: tuple[Stop, ...]
+
+    @property
+    def words(self) -> str:
+        return f"stopping {', '.join(stop.name for stop in self.stops)}"
+
+
+@dataclass(frozen=True, slots=True)
 class Remove:
     """Remove a container; its volumes stay."""
 
@@ -221,6 +233,7 @@ Step = (
     | Start
     | Switch
     | Stop
+    | StopAll
     | Remove
     | RemoveNetwork
     | RemoveSecret
@@ -229,3 +242,18 @@ Step = (
     | GiveUp
     | Await
 )
+
+
+def together(stops: Sequence[Stop]) -> Iterator[Stop | StopAll]:
+    """One step that does all of them, if there are any."""
+    if len(stops) > 1:
+        yield StopAll(tuple(stops))
+    else:
+        yield from stops
+
+
+def concerned(step: Step | None) -> frozenset[str]:
+    """The names of the containers that a step is about."""
+    if isinstance(step, StopAll):
+        return frozenset(stop.name for stop in step.stops)
+    return frozenset({getattr(step, "name", "")})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,10 +35,11 @@ from agent.containers.steps import (
     Start,
     Step,
     Stop,
+    StopAll,
     Switch,
 )
 from agent.wire.apps import Progress
-from agent.wire.errors import Corrupt, Refused
+from agent.wire.errors import Busy, Corrupt, LichenError, LinkDown, Refused
 from agent.wire.order import App, Config, Secret, Service
 
 DRAIN_LOOK_S = 0.2
@@ -98,11 +99,10 @@ class Worker:
         match job.step:
             case Pull():
                 await self._pull(job, told)
-            case Stop(name, _, grace_ms, drain):
-                if drain and proxy is not None:
-                    await self._drain(job, proxy, name, grace_ms / 1000)
-                await self._memory.stopped(name)
-                await self._engine.stop(job.id(name), grace_ms / 1000)
+            case Stop():
+                await self._stop(job, job.step, proxy)
+            case StopAll(stops):
+                await self._stop_all(job, stops, proxy)
             case Start(name):
                 await self._memory.started(name, job.app.name)
                 await self._engine.start(job.id(name))
@@ -116,6 +116,28 @@ class Worker:
                 await self._memory.removed([name])
             case _:
                 await self._supply(job)
+
+    async def _stop(self, job: Job, step: Stop, proxy: Proxy | None) -> None:
+        if step.drain and proxy is not None:
+            await self._drain(job, proxy, step.name, step.grace_ms / 1000)
+        await self._memory.stopped(step.name)
+        await self._engine.stop(job.id(step.name), step.grace_ms / 1000)
+
+    async def _stop_all(self, job: Job, stops: Iterable[Stop], proxy: Proxy | None) -> None:
+        """Stop each, whatever becomes of the others."""
+        errors: list[LichenError] = []
+
+        async def stop(step: Stop) -> None:
+            try:
+                await self._stop(job, step, proxy)
+            except (Refused, LinkDown, Busy) as error:
+                errors.append(error)
+
+        async with asyncio.TaskGroup() as group:
+            for step in stops:
+                group.create_task(stop(step), name=step.words)
+        if errors:
+            raise errors[0]
 
     async def _supply(self, job: Job) -> None:
         """Make or remove what containers need."""

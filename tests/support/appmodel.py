@@ -34,6 +34,7 @@ from agent.containers.steps import (
     Start,
     Step,
     Stop,
+    StopAll,
     Switch,
 )
 from agent.wire.apps import Failure
@@ -205,6 +206,9 @@ class Board:
             case Stop(name, unwell=unwell):
                 ends = self.sights[name].ends + unwell
                 self._set(name, phase="exited", exit_code=0, rested=True, ends=ends)
+            case StopAll(stops):
+                for stop in stops:
+                    self.do(stop)
             case Remove(name):
                 del self.sights[name]
             case RemoveNetwork(name):
@@ -240,7 +244,7 @@ class Board:
                 self._set(name, phase="exited", exit_code=code, ends=ends, back_ms=back_ms)
 
 
-def say(step: Step) -> str:
+def say(step: Step) -> str:  # noqa: C901 - a table
     """A step in a few characters, as a table has it."""
     match step:
         case Pull(reference) | RemoveImage(reference):
@@ -255,6 +259,8 @@ def say(step: Step) -> str:
             return f"create {_short(name)}{' bare' if bare else ''}"
         case Stop(name, drain=drain):
             return f"{'drain' if drain else 'stop'} {_short(name)}"
+        case StopAll(stops):
+            return " + ".join(say(stop) for stop in stops)
         case Start(name) | Switch(name) | Remove(name):
             return f"{type(step).__name__.lower()} {_short(name)}"
         case RemoveNetwork(name) | RemoveSecret(name) | RemoveVolume(name):

@@ -207,8 +207,7 @@ def test_fewer_replicas_are_drained_and_removed() -> None:
     ports = start_first()
     board = deployed(web(replicas=3, **ports))
     assert updated(board, web(replicas=1, **ports)) == [
-        "drain web.1",
-        "drain web.2",
+        "drain web.1 + drain web.2",
         "accept 2",
         "remove web.1",
         "remove web.2",
@@ -387,6 +386,39 @@ def test_a_stopped_app_keeps_everything_and_comes_back() -> None:
     assert board.settle() == ["stop web.0", "stop db.0"]
     board.ordered = demo(3, *services)
     assert board.settle() == ["start db.0", "start web.0", "accept 3"]
+
+
+def test_what_needs_nobody_else_that_is_left_stops_at_the_same_time() -> None:
+    services = (
+        web("web", replicas=2, depends_on=(Dependency("api"),)),
+        web("api", depends_on=(Dependency("db"),)),
+        web("worker", depends_on=(Dependency("db"),)),
+        web("db"),
+        web("cache"),
+        web("probe", networks=(), network_mode="service:cache"),
+    )
+    board = deployed(*services)
+    board.ordered = demo(2, *services, stopped=True)
+    assert board.settle() == [
+        "stop probe.0 + stop web.0 + stop web.1 + stop worker.0",
+        "stop api.0 + stop cache.0",
+        "stop db.0",
+    ]
+    board.ordered = demo(3, *services)
+    board.settle()
+    api = next(name for name in board.running if "_api." in name)
+    board._set(api, phase="exited", exit_code=1, ends=1)
+    board.ordered = None
+    # What is between them does not run, and db is needed by web all the same.
+    assert board.settle()[:2] == [
+        "stop probe.0 + stop web.0 + stop web.1 + stop worker.0",
+        "stop cache.0 + stop db.0",
+    ]
+
+
+def test_services_that_go_stop_together() -> None:
+    board = deployed(web(), web("one"), web("two", depends_on=(Dependency("one"),)), web("three"))
+    assert updated(board, web())[:2] == ["stop three.0 + stop two.0", "stop one.0"]
 
 
 def test_an_app_that_goes_leaves_its_volumes() -> None:

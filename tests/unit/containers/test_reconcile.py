@@ -581,6 +581,41 @@ async def test_an_app_that_goes_leaves_nothing_but_its_volumes(tmp_path: Path) -
 
 
 @virtual
+async def test_an_app_of_three_that_take_their_time_goes_in_that_time(tmp_path: Path) -> None:
+    async with House.open(tmp_path) as house:
+        slow = Behaviour(ignores_stop=True)
+        services = [web(house, slow, name=name) for name in ("one", "two", "three")]
+        await house.order(demo(1, *services))
+        await house.until_running(1)
+        await house.order()
+        await house.until(lambda: house.state().step.count(",") == 2)
+        assert await house.until(lambda: not house.is_known()) < 12
+        await expect_nothing(house)
+
+
+@virtual
+async def test_one_that_does_not_stop_keeps_no_other_running(tmp_path: Path) -> None:
+    async with House.open(tmp_path) as house:
+        services = [web(house, name=name) for name in ("one", "two")]
+        await house.order(demo(1, *services))
+        await house.until_running(1)
+        names = house.running_names
+
+        def strike(call: str) -> None:
+            if call == f"stop {names[0]}":
+                house.podman.after_call = None
+                raise Refused("Podman says no", code="engine")
+
+        house.podman.after_call = strike
+        await house.order()
+        await house.until(lambda: house.is_known() and "Podman says no" in house.state().step)
+        assert house.podman.calls[-2:] == [f"stop {name}" for name in names]
+        assert house.running_names == []
+        await house.until(lambda: not house.is_known())
+        await expect_nothing(house)
+
+
+@virtual
 async def test_volumes_go_only_by_a_clock_that_is_right(tmp_path: Path) -> None:
     house = House(tmp_path)
     async with house.running():
