@@ -13,7 +13,7 @@ removing what is not there is no error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -193,6 +193,12 @@ class Engine(Protocol):
 
     async def disconnect(self, network: str, id: str) -> None:
         """Take it off a network; no error when it is not on it."""
+
+    async def greet(self, addresses: Collection[str]) -> None:
+        """Let the containers at these addresses learn anew how the board is reached.
+
+        Whenever one comes or goes, those that stay may have lost the way: `agent.containers.greeting`.
+        """
 
     async def logs(
         self, id: str, *, tail: int | None = None, since_ms: int | None = None

@@ -8,7 +8,8 @@ that a container is made of, the versions of the secrets and configs that it use
 published, and what it shares or must follow: a service whose network namespace it joins, and those
 that it depends on with ``restart: true``.  Not covered is what can change while it runs: how many
 there are, who waits for whom, when it is restarted, how it is updated.  What has its default value is
-not covered either, so a newer agent, which knows more keys, does not make everything anew.
+not covered either, so a newer agent, which knows more keys, does not make everything anew.  Networks and
+volumes carry one, too: what they are made like, without name and labels.
 
 **Ports.**  A TCP port with a number of its own that several containers serve, be it at the same time
 (replicas) or one after the other (start-first), is published by the proxy; everything else by Podman.
@@ -23,11 +24,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from agent.wire.errors import Refused
-from agent.wire.order import App, Config, Port, Restart, Secret, Service, Update
+from agent.wire.order import App, Config, Network, Port, Restart, Secret, Service, Update, Volume
 from agent.wire.plain import dumps
 
 LABEL_SERVICE = "lichen.service"
@@ -163,6 +165,17 @@ def _digest(app: App, service: Service, proxy: bool, above: tuple[str, ...]) -> 
         "leaders": leaders,
     }
     return hashlib.sha256(dumps(parts)).hexdigest()
+
+
+def definition(thing: Network | Volume) -> str:
+    """A digest of what a network or volume is made like."""
+    told = {key: value for key, value in _told(thing).items() if key not in ("name", "labels", "shared")}
+    return hashlib.sha256(dumps(told)).hexdigest()
+
+
+def is_changed(thing: Network | Volume, labels: Mapping[str, str]) -> bool:
+    """Whether what is there with these labels was made like something else, as far as anybody knows."""
+    return labels.get(LABEL_SPEC, definition(thing)) != definition(thing)
 
 
 def _told(value: Any) -> Any:

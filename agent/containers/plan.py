@@ -11,6 +11,7 @@ How an update goes, from revision 1 to 2 of an app with a database and a web ser
     says: a container whose digest is still right is left alone.  Stop-first: the old one stops, the new
     one starts.  Start-first: the new one starts without a name, must come up, is switched to (aliases
     and published ports), and only then the old one is drained and stopped.
+    Where a network of the app's own is to be another one, all of it stops first, and is made anew.
 3.  **The gate.**  Each new container must become healthy, or stay up for a while where it has no
     healthcheck.  While one is awaited, nothing else waits for it that need not.
 4.  **Accept**, once everything serves and nothing old runs: revision 2 is good.  The reconciler
@@ -74,9 +75,12 @@ def _run(scene: Scene) -> list[Step]:
         return [failure]
     if supplies := _supplies(scene):
         return supplies
-    if ending := [sight for sight in scene.seen.containers if sight.container.phase == "ending"]:
+    if remade := _remade(scene):
+        return remade
+    ending = [sight.name for sight in scene.seen.containers if sight.container.phase == "ending"]
+    if ending := [*ending, *scene.seen.ending]:
         # What Podman still takes down would take what is set up meanwhile with it.
-        return [Await(f"waiting for the end of {ending[0].name}", scene.seen.now_ms + ENDING_MS)]
+        return [Await(f"waiting for the end of {ending[0]}", scene.seen.now_ms + ENDING_MS)]
     actions: list[Step] = []
     waits: list[Step] = []
     for service in in_order(scene.app):
@@ -136,6 +140,18 @@ def _secrets(scene: Scene, services: list[Service]) -> list[Step]:
         for source in sources
         if source.name in used and names[source.name] not in scene.seen.secrets
     ]
+
+
+def _remade(scene: Scene) -> list[Step]:
+    """Let go of networks whose definition has changed, with all that may be on them: nothing else is known
+    to work for a network in use.  What is pulled and kept is there for what is made anew."""
+    stale = [network.name for network in scene.stale_networks()]
+    if not stale:
+        return []
+    if stops := _stops(scene, [sight for sight in scene.seen.containers if sight.runs]):
+        return stops
+    sights = _last_first(scene, list(scene.seen.containers))
+    return [*(Remove(sight.name) for sight in sights), *(RemoveNetwork(name) for name in stale)]
 
 
 # --- what is not needed ------------------------------------------------------------------------

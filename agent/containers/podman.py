@@ -25,13 +25,13 @@ import os
 import socket
 import threading
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from agent.config import Containers
-from agent.containers import answers, daemon
+from agent.containers import answers, daemon, greeting
 from agent.containers.client import (
     CHANGE_S,
     CONNECT_S,
@@ -295,6 +295,9 @@ class Podman:
         except Refused as error:
             if "is not connected" not in str(error):
                 raise
+
+    async def greet(self, addresses: Collection[str]) -> None:
+        greeting.greet(addresses)
 
     async def logs(
         self, id: str, *, tail: int | None = None, since_ms: int | None = None

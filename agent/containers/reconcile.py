@@ -107,6 +107,8 @@ class Reconciler:
         self._make_proxy, self._is_leftover = make_proxy, leftover_proxy
         self._look: Look | None = None
         self._version = ""
+        self._is_reached = False  # whether containers are, from the board
+        self._greeted: set[tuple[object, ...]] = set()
         self._losses = 0
         self._again_ms = 0
         self._since: dict[str, tuple[str, int]] = {}
@@ -187,8 +189,10 @@ class Reconciler:
             info = await self._engine.info()
             self._version = info.version
             # The addresses of rootless containers lead nowhere from outside.
-            self._sighting.proxy = self._make_proxy is not None and not info.rootless
+            self._is_reached = not info.rootless
+            self._sighting.proxy = self._make_proxy is not None and self._is_reached
         await self._see()
+        await self._greet()
         self._deaths.watch([each.pid for each in self.containers() if each.pid])
         await self._publish()
         assert self._look is not None
@@ -200,6 +204,16 @@ class Reconciler:
         if self._doing.prune_wanted and all(errand.is_settled for errand in self._errands.values()):
             self._doing.prune_wanted = False
             await self._doing.prune()
+
+    async def _greet(self) -> None:
+        """When containers have come or gone, those that stay must learn where the board is."""
+        there = {(each.id, each.phase, *each.networks.items()) for each in self.containers()}
+        if self._is_reached and there != self._greeted:
+            self._greeted = there
+            running = [each for each in self.containers() if each.pid]
+            await self._engine.greet(
+                [address for each in running for address in each.networks.values() if address]
+            )
 
     def _choose(self) -> None:
         self._choosing.choose({each.labels.get(LABEL_APP, "") for each in self.containers()})

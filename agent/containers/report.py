@@ -37,7 +37,7 @@ def describe(errand: Errand, meters: Meters, *, proxy: bool, wall_ms: int, mono_
         step=_step(errand)[:MAX_SENTENCE],
         progress=errand.progress,
         failure=errand.refusal or _failure(errand, ordered),
-        notes=tuple(note[:MAX_SENTENCE] for note in notes(aim.app, proxy=proxy))[:16],
+        notes=tuple(note[:MAX_SENTENCE] for note in notes(aim.app, errand.seen, proxy=proxy))[:16],
         containers=tuple(
             _container(sight, meters, begun_ms, mono_ms)
             for sight in sorted(errand.seen.containers, key=lambda sight: sight.name)

@@ -6,15 +6,18 @@ its name is the one that the aim gives it, and *old* otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from agent.containers.aim import Aim
+from agent.containers.engine import LABEL_APP
 from agent.containers.names import (
     LABEL_DIRECT,
     LABEL_PROXIED,
+    LABEL_SHARED,
     container_name,
     direct_ports,
     find_service,
+    is_changed,
     overlap,
     proxied_ports,
     read_ports,
@@ -22,7 +25,7 @@ from agent.containers.names import (
 )
 from agent.containers.seen import Seen, Sight
 from agent.containers.steps import Stop
-from agent.wire.order import App, Service
+from agent.wire.order import App, Network, Service
 
 GRACE_MS = 10_000
 """For a container of a service that nobody knows any more."""
@@ -62,6 +65,15 @@ class Scene:
     def lacks(self, service: Service) -> bool:
         """Whether a container of it has to be made."""
         return any(sight is None for sight in self.all_current(service))
+
+    def stale_networks(self) -> list[Network]:
+        """The networks of this app alone that are to be others than they were made."""
+        return [
+            network
+            for network in self.app.networks
+            if is_changed(network, labels := self.seen.networks.get(network.name, {}))
+            and is_own(self.app, network, labels, self.seen.used)
+        ]
 
     def stop(self, sight: Sight, *, unwell: bool = False) -> Stop:
         """The step that stops it; what is published by the proxy is drained first."""
@@ -225,10 +237,32 @@ def why_stop_first(service: Service, *, proxy: bool) -> str:
     return ""
 
 
-def notes(app: App, *, proxy: bool) -> list[str]:
-    """What the operator should know of how an app is updated."""
+def is_own(app: App, network: Network, labels: Mapping[str, str], used: Collection[str]) -> bool:
+    """Whether a network that is there was made for this app, and no other is on it."""
+    shared = network.shared or LABEL_SHARED in labels
+    return labels.get(LABEL_APP) == app.name and not shared and network.name not in used
+
+
+def notes(app: App, seen: Seen, *, proxy: bool) -> list[str]:
+    """What the operator should know of how an app is updated, and of what is not as it says."""
     return [
-        f"{service.name} is updated stop-first, because it has {why}"
-        for service in app.services
-        if service.update.order == "start-first" and (why := why_stop_first(service, proxy=proxy))
+        *(
+            f"{service.name} is updated stop-first, because it has {why}"
+            for service in app.services
+            if service.update.order == "start-first" and (why := why_stop_first(service, proxy=proxy))
+        ),
+        *(
+            f"the network {network.name} stays as it was made, since other apps use it: "
+            "it is made anew when all of them have been undeployed"
+            for network in app.networks
+            if not network.shared
+            and is_changed(network, labels := seen.networks.get(network.name, {}))
+            and not is_own(app, network, labels, seen.used)
+        ),
+        *(
+            f"the volume {volume.name} stays as it was made, for what is in it: "
+            "a volume of another name gets the new options"
+            for volume in app.volumes
+            if not volume.external and is_changed(volume, seen.volumes.get(volume.name, {}))
+        ),
     ]

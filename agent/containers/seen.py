@@ -92,7 +92,8 @@ class Seen:
     """One app on this board, and what of the board matters to it.
 
     ``images``: whether those that are there are whole, by reference.  ``networks``, ``volumes`` and
-    ``secrets``: names with their labels; ``used`` are the networks of other apps.
+    ``secrets``: names with their labels; ``used`` are the networks of other apps.  ``ending``: containers of
+    other apps which Podman still takes off a network of this one.
     """
 
     now_ms: int
@@ -102,6 +103,7 @@ class Seen:
     volumes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     used: frozenset[str] = frozenset()
+    ending: tuple[str, ...] = ()
 
 
 def _number(text: str | None) -> int:

@@ -59,6 +59,7 @@ class Sighting:
         self.endings.keep({each.name for each in look.containers})
         self._follow(look, by_app, aims)
         used = {app: _networks(aim) for app, aim in aims.items()}
+        ending = [each for containers in by_app.values() for each in containers if each.phase == "ending"]
         return {
             app: Seen(
                 now_ms,
@@ -71,6 +72,11 @@ class Sighting:
                 look.volumes,
                 {name: labels for name, labels in look.secrets.items() if labels.get(LABEL_APP) == app},
                 frozenset().union(*(names for other, names in used.items() if other != app)),
+                tuple(
+                    each.name
+                    for each in ending
+                    if each.labels[LABEL_APP] != app and not used.get(app, set()).isdisjoint(each.networks)
+                ),
             )
             for app, containers in by_app.items()
         }

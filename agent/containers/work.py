@@ -16,7 +16,7 @@ from typing import Protocol
 from agent.containers import spec
 from agent.containers.engine import LABEL_APP, Engine, Login
 from agent.containers.memory import Memory
-from agent.containers.names import LABEL_SHARED, find_service
+from agent.containers.names import LABEL_SHARED, LABEL_SPEC, definition, find_service
 from agent.containers.policy import Policy, registry_of
 from agent.containers.preflight import wrong_architecture
 from agent.containers.publish import Routes
@@ -144,7 +144,8 @@ class Worker:
         labels, engine = {LABEL_APP: job.app.name}, self._engine
         match job.step:
             case CreateNetwork(network):
-                labels |= {**network.labels, **({LABEL_SHARED: "1"} if network.shared else {})}
+                labels = {**network.labels, **labels, LABEL_SPEC: definition(network)}
+                labels |= {LABEL_SHARED: "1"} if network.shared else {}
                 await _once(
                     engine.create_network(
                         network.name,
@@ -156,9 +157,8 @@ class Worker:
                     )
                 )
             case CreateVolume(volume):
-                await _once(
-                    engine.create_volume(volume.name, {**volume.labels, **labels}, volume.driver_options)
-                )
+                labels = {**volume.labels, **labels, LABEL_SPEC: definition(volume)}
+                await _once(engine.create_volume(volume.name, labels, volume.driver_options))
             case CreateSecret(name, source):
                 await _once(engine.create_secret(name, self._content(source), labels))
             case RemoveImage(reference):

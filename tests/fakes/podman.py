@@ -20,7 +20,7 @@ import asyncio
 import contextlib
 import hashlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -136,6 +136,10 @@ class FakePodman:
         """Podman is not installed."""
         self.down = False
         """Its service does not answer."""
+        self.ending_s = 0.0
+        """How long Podman takes to clean up behind a container that has ended."""
+        self.greeted: list[set[str]] = []
+        """To which addresses a word was sent, each time."""
         self.drops = 0
         """How many of the next calls take effect and are answered with LinkDown."""
         self.registry: Literal["up", "down", "hangs"] = "up"
@@ -254,7 +258,7 @@ class FakePodman:
 
     async def containers(self) -> Sequence[Container]:
         async with self._call():
-            return [_show(each) for each in self.by_name.values() if LABEL_APP in each.labels]
+            return [self._show(each) for each in self.by_name.values() if LABEL_APP in each.labels]
 
     async def find_image(self, reference: str) -> Image | None:
         async with self._call():
@@ -481,6 +485,9 @@ class FakePodman:
             container.addresses.pop(network, None)
             container.aliases.pop(network, None)
 
+    async def greet(self, addresses: Collection[str]) -> None:
+        self.greeted.append(set(addresses))
+
     async def logs(
         self, id: str, *, tail: int | None = None, since_ms: int | None = None
     ) -> Sequence[LogLine]:
@@ -609,27 +616,28 @@ class FakePodman:
         self._end(container, KILLED)
         self.by_name.pop(container.name, None)
 
+    def _show(self, container: FakeContainer) -> Container:
+        ended_ms = container.finished_ms if container.phase == "exited" else None
+        is_ending = ended_ms is not None and self._now_ms() < ended_ms + self.ending_s * 1000
+        return Container(
+            id=container.id,
+            name=container.name,
+            labels=dict(container.labels),
+            phase="ending" if is_ending else container.phase,
+            image_id=container.image_id,
+            image=container.body["image"],
+            pid=container.pid,
+            exit_code=container.exit_code,
+            oom=container.oom,
+            started_ms=container.started_ms,
+            finished_ms=container.finished_ms,
+            networks=dict(container.addresses)
+            if container.phase == "running"
+            else dict.fromkeys(container.addresses, ""),
+        )
+
     def _now_ms(self) -> int:
         return WALL_MS + int(asyncio.get_running_loop().time() * 1000)
-
-
-def _show(container: FakeContainer) -> Container:
-    return Container(
-        id=container.id,
-        name=container.name,
-        labels=dict(container.labels),
-        phase=container.phase,
-        image_id=container.image_id,
-        image=container.body["image"],
-        pid=container.pid,
-        exit_code=container.exit_code,
-        oom=container.oom,
-        started_ms=container.started_ms,
-        finished_ms=container.finished_ms,
-        networks=dict(container.addresses)
-        if container.phase == "running"
-        else dict.fromkeys(container.addresses, ""),
-    )
 
 
 def _refuse_taken(kind: str, name: str, there: Mapping[str, object]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from agent.containers.aim import Aim, Past, choose
 from agent.containers.engine import LABEL_APP, Container
-from agent.containers.names import LABEL_SHARED, find_service
+from agent.containers.names import LABEL_SHARED, LABEL_SPEC, definition, find_service
 from agent.containers.plan import plan
 from agent.containers.seen import Seen, Sight
 from agent.containers.spec import labels
@@ -184,11 +184,12 @@ class Board:
             case CreateNetwork(network):
                 self.networks[network.name] = {
                     LABEL_APP: "demo",
+                    LABEL_SPEC: definition(network),
                     **({LABEL_SHARED: "1"} if network.shared else {}),
                 }
             case CreateVolume(volume):
                 assert volume.name not in self.volumes
-                self.volumes[volume.name] = {LABEL_APP: "demo"}
+                self.volumes[volume.name] = {LABEL_APP: "demo", LABEL_SPEC: definition(volume)}
             case CreateSecret(name):
                 self.secrets[name] = {LABEL_APP: "demo"}
             case Create(name, of, slot, bare):
@@ -198,7 +199,10 @@ class Board:
                 assert self.images[service.image] == "whole"
                 assert all(each.network in self.networks for each in service.networks)
                 made = labels(aim.app, service, slot, proxy=self.proxy, bare=bare)
-                self.sights[name] = Sight(Container(name, name, made, "created", service.image))
+                networks = {each.network: "10.89.0.2" for each in service.networks}
+                self.sights[name] = Sight(
+                    Container(name, name, made, "created", service.image, networks=networks)
+                )
             case Start(name):
                 self._start(name)
             case Switch(name):
@@ -212,6 +216,8 @@ class Board:
             case Remove(name):
                 del self.sights[name]
             case RemoveNetwork(name):
+                on_it = [each.name for each in self.sights.values() if name in each.container.networks]
+                assert not on_it, f"{on_it} are on {name}"
                 del self.networks[name]
             case RemoveSecret(name):
                 del self.secrets[name]

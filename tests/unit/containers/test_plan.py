@@ -10,6 +10,7 @@ import pytest
 from agent.containers.engine import LABEL_APP
 from agent.containers.plan import plan
 from agent.containers.scene import notes
+from agent.containers.seen import Seen
 from agent.containers.steps import Await
 from agent.wire.apps import Failure
 from agent.wire.order import (
@@ -23,6 +24,7 @@ from agent.wire.order import (
     Restart,
     Secret,
     Update,
+    Volume,
 )
 from support.appmodel import Board, demo, image, start_first, web
 
@@ -245,6 +247,60 @@ def test_a_shared_network_stays_while_another_app_is_on_it() -> None:
     assert [step.words for step in removal] == ["removing the network demo_default"]
     used = replace(board.seen, containers=(), used=frozenset({"demo_default"}))
     assert plan(board.aim, used, proxy=True) == []
+
+
+def test_a_network_that_is_to_be_another_one_is_made_anew_with_all_that_is_on_it() -> None:
+    services = web(), web("db"), web("probe", networks=(), network_mode="service:db")
+    board = deployed(*services)
+    board.ordered = replace(
+        demo(2, web(version=2), *services[1:]), networks=(Network("demo_default", internal=True),)
+    )
+    assert board.settle() == [
+        "pull good",
+        "stop probe.0 + stop web.0",
+        "stop db.0",
+        "remove probe.0",
+        "remove db.0",
+        "remove web.0",
+        "remove demo_default",
+        "network demo_default",
+        *(f"{verb} {name}.0" for name in ("web", "db", "probe") for verb in ("create", "start")),
+        "accept 2",
+    ]
+    # And back, when the next one does not come up.
+    board.ordered = demo(3, web(behaviour="crash"), *services[1:])
+    done = board.settle()
+    back = done[done.index("give up: web ended with 1, 3 times") :]
+    assert back.count("remove demo_default") == back.count("network demo_default") == 1
+    assert board.serving == ["db", "probe", "web"]
+    assert board.plan() == []
+
+
+def test_a_network_that_others_use_and_volumes_stay_as_they_were_made() -> None:
+    board = deployed(web(mounts=DATA))
+    other = replace(
+        demo(2, web(mounts=DATA)),
+        networks=(Network("demo_default", subnet="10.9.8.0/24"),),
+        volumes=(Volume("demo_data", driver_options={"type": "tmpfs"}),),
+    )
+    board.ordered = other
+    used = replace(board.seen, used=frozenset({"demo_default"}))
+    assert [step.words for step in plan(board.aim, used, proxy=True)] == ["accepting revision 2"]
+    assert [note.partition(":")[0] for note in notes(other, used, proxy=True)] == [
+        "the network demo_default stays as it was made, since other apps use it",
+        "the volume demo_data stays as it was made, for what is in it",
+    ]
+    made_by_hand = replace(board.seen, networks={"demo_default": {}}, volumes={"demo_data": {}})
+    assert notes(other, made_by_hand, proxy=True) == []
+
+
+def test_what_ends_on_a_network_of_another_app_is_waited_for() -> None:
+    board = Board(demo(1, web()))
+    ending = replace(board.seen, ending=("other_web.0.12345678",), images={image(): "whole"},
+        networks={"demo_default": {}})  # fmt: skip
+    assert plan(board.aim, ending, proxy=True) == [
+        Await("waiting for the end of other_web.0.12345678", board.now_ms + 100)
+    ]
 
 
 # --- failures ------------------------------------------------------------------------------------
@@ -487,7 +543,7 @@ def test_an_update_that_has_begun_goes_on() -> None:
 def test_why_a_service_is_not_updated_start_first_is_noted(more: dict[str, Any], why: str) -> None:
     app = demo(1, web(update=Update(order="start-first"), **more))
     expected = [f"web is updated stop-first, because it has {why}"] if why else []
-    assert notes(app, proxy=True) == expected
+    assert notes(app, Seen(0), proxy=True) == expected
     done = updated(deployed(*app.services), replace(app.services[0], restarted=1))
     assert ("create web.0-r1 bare" in done) == (not why)
 

@@ -12,7 +12,7 @@ from agent.containers.engine import Container
 from agent.containers.names import container_name
 from agent.containers.seen import Sight
 from agent.containers.steps import Await
-from agent.wire.order import App, Dependency, Mount, Port, Restart, Service, Update
+from agent.wire.order import App, Dependency, Mount, Network, Port, Restart, Service, Update
 from support.appmodel import CHECK, Board, demo, image, say, web
 
 NAMES = ("db", "web", "worker")
@@ -61,6 +61,7 @@ def orders(draw: st.DrawFn) -> list[App | None]:
             found.append(None)
             continue
         app = demo(revision, *draw(services(revision)), stopped=kind == "stop")
+        app = replace(app, networks=(Network("demo_default", internal=draw(st.integers(0, 3)) == 0),))
         found.append(
             replace(app, services=(), networks=(), volumes=(), purge=True) if kind == "purge" else app
         )

@@ -670,6 +670,30 @@ async def test_a_shared_network_goes_with_the_last_app_on_it(tmp_path: Path) -> 
 
 
 @virtual
+async def test_nothing_starts_on_a_network_that_podman_still_takes_another_app_off(tmp_path: Path) -> None:
+    async with House.open(tmp_path) as house:
+        shared = (Network("proxy", shared=True),)
+
+        def on_it(name: str, revision: int = 1, network: str = "proxy") -> App:
+            service = Service("web", web(house).image, networks=(Attachment(network),), restarted=revision)
+            mine = shared if network == "proxy" else (Network(network),)
+            return App(name, revision, services=(service,), networks=mine)
+
+        apps = on_it("one"), on_it("two"), on_it("far", network="far")
+        await house.order(*apps)
+        for app in apps:
+            await house.until_running(1, app.name)
+        house.podman.ending_s = 3
+        house.podman.end(next(name for name in house.running_names if name.startswith("one")), 1)
+        await house.order(apps[0], on_it("two", 2), on_it("far", 2, "far"))
+        await house.until(lambda: "waiting for the end of one_web" in house.state("two").step)
+        await house.until(lambda: any(call.startswith("stop far") for call in house.podman.calls))
+        assert not any(call.startswith("stop two") for call in house.podman.calls)
+        for app in apps[1:]:
+            await house.until_running(2, app.name)
+
+
+@virtual
 async def test_what_is_not_ours_is_never_touched(tmp_path: Path) -> None:
     async with House.open(tmp_path) as house:
         theirs = house.podman.publish("registry.example/theirs")
