@@ -66,4 +66,6 @@ def wanted(standing: Standing | None, wish: Wish, rows: Sequence[BoardRow]) -> C
 
 def check_name(app: str) -> str:
     """Return ``app`` if an app can be called so.  Raises Refused."""
+    if app == "new":
+        raise Refused("no app can be called 'new'", hint="at /apps/new is the page of those that come")
     return decode(App, {"name": app, "revision": 1}).name

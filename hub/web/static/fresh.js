@@ -1,5 +1,5 @@
-// Keeps a part of a page true: when its bell rings, the page is asked for again and what is new is put
-// in its place. The words come from the hub, so they are made in one place.
+// Keeps a part of a page true: when its bell rings, the page (or one with that part alone) is asked for
+// again, and what is new is put in its place. The words come from the hub, so they are made in one place.
 
 import { refreshAges } from "./ages.js";
 import { morph } from "./morph.js";
@@ -32,7 +32,8 @@ async function ring() {
 
 async function refresh() {
   const asked = location.href;
-  const answer = await fetch(asked, { headers: { Accept: "text/html" } }).catch(() => null);
+  const from = document.querySelector("[data-fresh]")?.dataset.freshFrom ?? asked;
+  const answer = await fetch(from, { headers: { Accept: "text/html" } }).catch(() => null);
   // Away, or logged out: the stream says so.
   if (!answer?.ok || answer.redirected) return;
   const text = await answer.text();

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from hub.web.pages.apps import bell, deploy, listing, logs, one, past, settings, steps
+from hub.web.pages.apps import bell, deploy, listing, logs, on_board, one, past, settings, steps
 
 
 def add_pages(router: web.UrlDispatcher) -> None:
     """The addresses below /apps, and that of the bell which tells open pages to look again."""
     router.add_get("/live", bell.ring)
+    router.add_get("/boards/{board}/apps", on_board.show_board_apps)
     router.add_get("/apps", listing.show_apps)
     router.add_get("/apps/new", deploy.show_new)
     router.add_post("/apps/new", deploy.post_new)

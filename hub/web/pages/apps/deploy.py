@@ -20,7 +20,7 @@ from hub.store import apps
 from hub.web.guard import PRINCIPAL
 from hub.web.pages.apps.look import Look, look_at, refuse_unseen
 from hub.web.pages.apps.one import app_page, picture_at
-from hub.web.pages.apps.typed import Typed, proposed_name, read_typed, with_others
+from hub.web.pages.apps.typed import Typed, proposed_name, read_typed
 from hub.web.pages.render import go, page
 from hub.web.parts import parts_of
 from hub.web.problems import status_of
@@ -38,7 +38,10 @@ async def show_deploy(request: web.Request) -> web.Response:
         row = await apps.get_app(tx, picture.name)
         files = await apps.read_recipe(tx, row.recipe)
     boards = tuple(place.board for place in picture.boards if place.state != "gone")
-    return await _page(request, Typed(picture.name, files, row.env, boards=boards), picture)
+    typed = Typed(picture.name, files, boards=boards, was=row.env)
+    # What an operator has taken out stays out.
+    typed = replace(typed, given=dict.fromkeys((each.name for each in _fields(typed)), "") | row.env)
+    return await _page(request, typed, picture)
 
 
 async def post_new(request: web.Request) -> web.Response:
@@ -50,7 +53,8 @@ async def post_new(request: web.Request) -> web.Response:
 async def post_deploy(request: web.Request) -> web.Response:
     """The form of an app that is there, to look at or to deploy."""
     picture = await picture_at(request)
-    return await _post(request, replace(await read_typed(request), name=picture.name), picture)
+    typed = await read_typed(request)
+    return await _post(request, replace(typed, name=picture.name, was=picture.env), picture)
 
 
 async def _post(request: web.Request, typed: Typed, there: AppPicture | None) -> web.Response:
@@ -88,7 +92,7 @@ async def _page(
         "files": typed.listed(),
         "look": look,
         "fields": fields,
-        "more": with_others(typed.given, fields, typed.more),
+        "more": typed.others(fields),
         "action": f"/apps/{there.name}/deploy" if there else "/apps/new",
         "error": error,
         "at": _place_of_error,

@@ -1,14 +1,18 @@
-"""The apps of one board, for the page of that board."""
+"""The apps of one board: a part of the page of that board, and a page of their own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aiohttp import web
+
 from hub.apps.picture import on_board
 from hub.store.app_reports import find_reports
-from hub.store.boards import BoardRow
+from hub.store.boards import BoardRow, get_board
 from hub.store.database import Tx
 from hub.web.pages.apps.shown import Place, place_of
+from hub.web.pages.render import page
+from hub.web.parts import parts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,15 @@ class BoardApps:
     unknown: tuple[str, ...]
     reason: str
     hint: str
+
+
+async def show_board_apps(request: web.Request) -> web.Response:
+    """The page."""
+    parts = parts_of(request)
+    async with parts.store.read() as tx:
+        row = await get_board(tx, request.match_info["board"])
+        found = await apps_on(tx, row, parts.now_ms())
+    return page(request, "board_apps.html", {"board": row, "apps": found})
 
 
 async def apps_on(tx: Tx, board: BoardRow, now_ms: int) -> BoardApps:

@@ -34,7 +34,7 @@ async def show_app(request: web.Request) -> web.Response:
         request,
         picture,
         "app.html",
-        {"places": places, "unfolded": len(places) <= OPEN_CONTAINERS},
+        {"is_live": True, "places": places, "unfolded": len(places) <= OPEN_CONTAINERS},
     )
 
 
@@ -53,13 +53,14 @@ def app_page(
     *,
     status: int = 200,
 ) -> web.Response:
-    """One of the pages of an app, below the header that they share."""
+    """One of the pages of an app, below the header that they share; ``is_live`` ones follow what happens."""
     there = [place for place in picture.boards if place.state != "gone"]
     shared = {
         "app": picture,
         "look": LOOKS[picture.state],
         "summary": summed(picture),
         "away": away(picture),
+        "is_live": False,
         "done": DONE,
         "is_there": bool(there),
         "is_pending": any(place.is_pending for place in there),

@@ -24,6 +24,7 @@ async def show_history(request: web.Request) -> web.Response:
     call = Call(parts_of(request), request, request[PRINCIPAL])
     found: History = await list_history(call, picture.name, HistoryQuery(PAGE_SIZE, after))
     values = {
+        "is_live": True,
         "revisions": found.revisions,
         "became": became,
         "older": f"/apps/{picture.name}/history?after={found.next}" if found.next else "",

@@ -14,7 +14,7 @@ Owns the names of its fields.  Pure but for reading the request; what it would d
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -26,6 +26,8 @@ from hub.web.pages.forms import Posted, read_parts
 
 COMPOSE = "compose.yml"
 ENV = ".env"
+_ASSIGNED = re.compile(r"^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=", re.MULTILINE)
+_SPECIAL = re.compile(r'[\\"$]')
 _NAME = re.compile(r"""^name:[ \t]+["']?([a-z0-9][a-z0-9_-]{0,39})["']?[ \t]*$""", re.MULTILINE)
 
 
@@ -33,7 +35,7 @@ _NAME = re.compile(r"""^name:[ \t]+["']?([a-z0-9][a-z0-9_-]{0,39})["']?[ \t]*$""
 class Typed:
     """The form as it was sent.  ``given`` are variables of fields, ``more`` the text of the others;
     ``left_out`` says of uploaded files why they are not taken; ``has_new_file`` asks for room for
-    one more."""
+    one more; ``was`` are the variables of an app that is there."""
 
     name: str = ""
     files: Mapping[str, str] = field(default_factory=lambda: {COMPOSE: ""}, repr=False)
@@ -48,6 +50,7 @@ class Typed:
     seen: str = ""
     with_images: bool = False
     left_out: tuple[str, ...] = ()
+    was: Mapping[str, str] | None = None
 
     def listed(self) -> list[tuple[str, str]]:
         """The files as the form shows them: compose files first, a new one without a path last."""
@@ -61,16 +64,26 @@ class Typed:
         return form(Recipe(self.files))
 
     def env(self) -> dict[str, str]:
-        """All variables.  Raises Refused (code "env").
-
-        A field that may stay empty and does sets nothing.
-        """
-        found = read_env(self.more, file="More variables")
-        for each in self.fields():
+        """All variables.  Raises Refused (code "env")."""
+        fields = self.fields()
+        found = read_env(self.others(fields), file="More variables")
+        for each in fields:
             value = self.given.get(each.name, "" if each.optional else each.default)
-            if value or not (each.optional or each.required):
+            if value or self._may_be_empty(each):
                 found[each.name] = value
         return found
+
+    def _may_be_empty(self, each: Field) -> bool:
+        """Whether an empty field sets its variable, to nothing, or leaves it out as it was."""
+        if self.was is not None:
+            return each.name in self.was
+        return not (each.optional or each.required)
+
+    def others(self, fields: Iterable[Field]) -> str:
+        """`more`, with the variables for which there is no field (any more), so that none is lost."""
+        named = {each.name for each in fields} | set(_ASSIGNED.findall(self.more))
+        lines = [f"{name}={quoted(text)}" for name, text in self.given.items() if text and name not in named]
+        return "\n".join([*filter(None, [self.more.rstrip()]), *lines])
 
 
 async def read_typed(request: web.Request) -> Typed:
@@ -80,7 +93,10 @@ async def read_typed(request: web.Request) -> Typed:
     files = _typed_files(posted)
     uploaded, left_out = _uploads(posted)
     given = {name.removeprefix("env."): text for name, text in texts.items() if name.startswith("env.")}
-    given |= read_env(uploaded.pop(ENV, ""), file=ENV)
+    try:
+        given |= read_env(uploaded.pop(ENV, ""), file=ENV)
+    except Refused as error:
+        left_out = (*left_out, f"{ENV} ({error})")
     if uploaded:
         files = {path: text for path, text in files.items() if text} | uploaded
     files.pop(texts.get("drop", ""), None)
@@ -106,11 +122,15 @@ async def read_typed(request: web.Request) -> Typed:
     )
 
 
-def with_others(given: Mapping[str, str], fields: tuple[Field, ...], more: str) -> str:
-    """``more`` with the variables for which the recipe has no field (any more), so that none is lost."""
-    names = {each.name for each in fields}
-    others = [f"{name}='{value}'" for name, value in given.items() if name not in names and value]
-    return "\n".join([*filter(None, [more.rstrip()]), *others])
+def quoted(value: str) -> str:
+    """A value for a .env file, which reads as it is whatever is in it.
+
+    >>> [read_env(f"X={quoted(text)}")["X"] == text for text in ("a b", "it's $5", 'C:\\"x"\\n', "a\\nb")]
+    [True, True, True, True]
+    """
+    if "'" not in value:
+        return f"'{value}'"
+    return '"' + _SPECIAL.sub(r"\\\g<0>", value) + '"'
 
 
 def proposed_name(files: Mapping[str, str]) -> str:
@@ -124,8 +144,9 @@ def proposed_name(files: Mapping[str, str]) -> str:
 
 
 def _typed_files(posted: Posted) -> dict[str, str]:
+    """The files by path; a text without one is kept, and refused when it is looked at."""
     pairs = zip(_texts(posted, "path"), _texts(posted, "text"), strict=False)
-    return {path.strip(): text.replace("\r\n", "\n") for path, text in pairs if path.strip()}
+    return {path.strip(): text.replace("\r\n", "\n") for path, text in pairs if path.strip() or text.strip()}
 
 
 def _texts(posted: Posted, name: str) -> list[str]:
