@@ -47,6 +47,8 @@ docs: ## Write docs/reference anew from the code
 
 clean: ## Remove all that was installed or built here (what `make run` stored stays in .run)
 	@images/demo-image stop
+	@# Podman keeps its store mounted, and .run could not be removed.
+	@awk -v dir="$(CURDIR)/.run/" 'index($$2, dir) == 1 { print $$2 }' /proc/mounts | xargs -r umount
 	rm -rf .venv build dist hub/web/static/vendor bench.json \
 	  .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find agent hub tests docs -name __pycache__ -prune -exec rm -rf {} +
