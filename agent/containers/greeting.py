@@ -23,7 +23,9 @@ def greet(addresses: Iterable[str]) -> None:
     """Send an empty datagram to each of these IP addresses.  Never waits."""
     for address in addresses:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
-            # Its network may just be going, and then nobody has to know anything.
-            with contextlib.suppress(OSError):
-                sender.sendto(b"", (address, DISCARD))
+        # Its network may just be going, and then nobody has to know anything.
+        with (
+            socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender,
+            contextlib.suppress(OSError),
+        ):
+            sender.sendto(b"", (address, DISCARD))

@@ -1,6 +1,6 @@
 """The Podman edge for real: `agent.containers.engine.Engine` by podman-py, in threads of its own.
 
-Made by the agent with `open_engine` once a board has apps; podman-py costs 10 MB and is imported with
+Made by the agent with `open_engine` once a board has apps; podman-py costs 7 MB and is imported with
 the first call.  Nothing else in the house imports it, and nothing here decides anything.
 
 podman-py blocks, so calls run in threads, each with a client of its own.  Two threads answer quick
@@ -23,7 +23,9 @@ import contextlib
 import json
 import os
 import socket
+import sys
 import threading
+import types
 import zlib
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -62,6 +64,7 @@ QUICK_THREADS = 2
 SLOW_THREADS = 4
 STOP_THREADS = 8
 MAX_LINES = 10_000
+GUESSER = "charset_normalizer"
 MAX_SECRET = 511_999
 """Bytes that Podman takes in a secret."""
 
@@ -108,6 +111,7 @@ class Podman:
         self._slow = concurrent.futures.ThreadPoolExecutor(SLOW_THREADS, "podman-slow")
         self._stops = concurrent.futures.ThreadPoolExecutor(STOP_THREADS, "podman-stop")
         self._clients = threading.local()
+        self._importing = threading.Lock()
         self._pulls: set[Pull] = set()
 
     def close(self) -> None:
@@ -139,8 +143,8 @@ class Podman:
     def _client(self) -> Client:
         """That of this thread: a requests.Session must not be shared."""
         if not hasattr(self._clients, "own"):
-            import podman  # the 10 MB
-
+            with self._importing:
+                podman = _import_podman()
             api = podman.PodmanClient(base_url=f"unix://{self._path}", version=VERSION).api
             # A kept connection would be cut in the middle of a request when the idle service ends.
             api.headers["Connection"] = "close"
@@ -319,3 +323,20 @@ class Podman:
 
     async def _remove(self, what: str, path: str, **params: Any) -> None:
         await self._ask(lambda client: client.delete(what, path, params), slow=True)
+
+
+def _import_podman() -> Any:
+    """podman-py: 7 MB.
+
+    It would be ten with what requests guesses the encoding of a body with, which is nothing that Podman
+    leaves to guess.  So requests gets another one; whoever else imports it gets the real one.
+    """
+    guesser = types.ModuleType(GUESSER)
+    guesser.__dict__.update(__version__="3.0.0", detect=lambda body: {"encoding": "utf-8"})
+    is_ours = sys.modules.setdefault(GUESSER, guesser) is guesser
+    try:
+        import podman
+    finally:
+        if is_ours:
+            del sys.modules[GUESSER]
+    return podman

@@ -157,6 +157,24 @@ async def test_start_first_moves_traffic_before_the_old_one_stops(tmp_path: Path
 
 
 @virtual
+async def test_who_stays_hears_from_the_board_whenever_one_comes_or_goes(tmp_path: Path) -> None:
+    async with House.open(tmp_path) as house:
+        await house.order(demo(1, web(house, **START_FIRST)))
+        await house.until_running(1)
+        (old,) = [each.addresses["demo_default"] for each in house.podman.by_name.values()]
+        assert {old} in house.podman.greeted
+        house.podman.greeted.clear()
+        await house.order(demo(2, web(house, tag="2", **START_FIRST)))
+        await house.until_running(2)
+        (new,) = [each.addresses["demo_default"] for each in house.podman.by_name.values()]
+        assert {old, new} in house.podman.greeted
+        assert house.podman.greeted[-1] == {new}
+        house.podman.greeted.clear()
+        await asyncio.sleep(300)
+        assert not house.podman.greeted
+
+
+@virtual
 async def test_connections_that_never_end_are_cut_after_the_grace(tmp_path: Path) -> None:
     async with House.open(tmp_path) as house:
         await house.order(demo(1, web(house, stop_grace_ms=20_000, **START_FIRST)))
