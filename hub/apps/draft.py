@@ -34,8 +34,7 @@ class SecretNeed:
     ``name`` is what compose calls it, ``external_name`` what it is called outside ("blog_db_password_v1").
     ``version`` is what makes it another secret ("v1"), and ``version_variable`` the variable of the app's
     env that says so, empty where the recipe has none.  ``length`` (0: not said), ``charset`` and
-    ``generate`` are the hints of .env.sample.  ``content`` is what the recipe itself brings, in a file
-    or a variable; nobody needs to set or generate such a secret.
+    ``generate`` are the hints of .env.sample.  What is in it is never in a recipe, which is kept in clear.
     """
 
     name: str
@@ -45,7 +44,6 @@ class SecretNeed:
     length: int = 0
     charset: str = ""
     generate: bool = True
-    content: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,11 +49,11 @@ CHARSETS: Mapping[str, str] = {
 @dataclass(frozen=True, slots=True)
 class SecretState:
     """A secret as it may be shown.  "missing": somebody has to set it; "due": it is made up when the app is
-    deployed; "unused": the newest revision does not ask for it; "recipe": the recipe brings it."""
+    deployed; "unused": the newest revision does not ask for it."""
 
     name: str
     version: str
-    state: str  # set | generated | missing | due | recipe | unused
+    state: str  # set | generated | missing | due | unused
     made_ms: int | None = None
     author: str = ""
 
@@ -80,9 +80,7 @@ class Secrets:
         found = []
         for need in needs:
             row = kept.pop((need.name, need.version), None)
-            if need.content is not None:
-                found.append(SecretState(need.name, need.version, "recipe"))
-            elif row is None:
+            if row is None:
                 found.append(SecretState(need.name, need.version, "due" if need.generate else "missing"))
             else:
                 state = "generated" if row.generated else "set"
@@ -102,10 +100,6 @@ class Secrets:
         kept = {(row.name, row.version): row for row in await store.list_secrets(tx, app)}
         found, generated, missing = [], [], []
         for need in needs:
-            if need.content is not None:
-                version = self._vault.fingerprint(need.content.encode())
-                found.append(Confidence(need.name, version, need.content))
-                continue
             row = kept.get((need.name, need.version))
             if row is None and not (generate and need.generate):
                 missing.append(need)

@@ -104,7 +104,7 @@ def _config(definition: Node, name: str, service: Node, scope: Scope) -> tuple[C
 
 
 def _content(definition: Node, scope: Scope) -> tuple[str | None, str]:
-    """What a secret or config holds as far as the recipe says it, and in which file."""
+    """What a config holds, and in which file it stands; None where the recipe does not say."""
     if (file := definition["file"]).is_given:
         if file.text() not in scope.recipe:
             raise file.refused(f"the recipe has no file {file.text()[:200]!r}")
@@ -142,7 +142,6 @@ def _secret(definition: Node, name: str, hints: Mapping[str, SecretHint], scope:
         hint.length,
         hint.charset,
         hint.generate,
-        _content(definition, scope)[0],
     )
 
 

@@ -19,7 +19,7 @@ Version = Annotated[str, Length(0, 128)]
 @dataclass(frozen=True, slots=True)
 class SecretList:
     """The secrets of an app: set, generated, missing (somebody has to set it), due (made up when the app is
-    deployed), recipe (it brings it), or unused by the newest revision."""
+    deployed), or unused by the newest revision."""
 
     secrets: tuple[SecretState, ...]
 
