@@ -12,7 +12,7 @@ and about, retained; then, until the link breaks,
 - `agent.reports` sends readings,
 - about is said again when something in it has changed, at most once a minute, and some times a
   day for the figures in it,
-- and so are the apps, at most each APPS_S, when there are any.
+- and so are the apps, when there are any: at most each APPS_S, but for how a change has ended.
 
 Nothing polls: a quiet board wakes for a report, its two answers, and nothing else.  What is sent
 and received is counted in `agent.traffic`.
@@ -27,7 +27,7 @@ import random
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import agent
 from agent.base.broker import Address, Connect, Message, Session, backoff_s
@@ -46,6 +46,9 @@ from agent.wire.errors import LichenError, LinkDown, Refused
 from agent.wire.joining import HubDocument
 from agent.wire.messages import About, Live, OutboxState, Presence, Traffic
 from agent.wire.plain import dumps
+
+if TYPE_CHECKING:  # what only a board with apps needs
+    from agent.wire.apps import Apps
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +101,7 @@ class Link:
         desk: Desk | None = None,
         draw: Callable[[], float] = random.random,
         about_every_s: float | None = None,
+        apps_every_s: float | None = None,
     ) -> None:
         self.changed = asyncio.Event()
         self._again = again or asyncio.Event()
@@ -116,6 +120,8 @@ class Link:
         self._metered = config.report.profile == "metered"
         quiet_s = ABOUT_METERED_S if self._metered else ABOUT_EVERY_S
         self._about_every_s = quiet_s if about_every_s is None else about_every_s
+        pace_s = APPS_METERED_S if self._metered else APPS_S
+        self._apps_every_s = pace_s if apps_every_s is None else apps_every_s
         self._session: Session | None = None
         self._gauge = Gauge(clock, outbox.recall(NOTE), lambda text: outbox.remember(NOTE, text))
         self._refused: dict[str, str] = {}
@@ -267,8 +273,17 @@ class Link:
             message = None if apps is None else self._up("apps", apps)
             if message is not None and message != said:
                 said = message if await publish(message) else None
-                await asyncio.sleep(APPS_METERED_S if self._metered else APPS_S)
+                await self._pause(desk, apps)
             await desk.changed.wait()
+
+    async def _pause(self, desk: Desk, said: Apps | None) -> None:
+        """Say nothing for a while; less long when an app has come up, failed or gone: that is waited for."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._apps_every_s):
+                while _states(desk.report()) == _states(said):
+                    desk.changed.clear()
+                    await desk.changed.wait()
+        desk.changed.set()  # what else has changed meanwhile
 
     async def _about(self) -> About:
         return replace(await self._describe(), traffic=self.traffic)
@@ -346,6 +361,12 @@ def _wrong(about: About) -> list[tuple[str, str]]:
 def _lasting(about: About) -> About:
     """An about without what changes all the time: of the outbox only what was lost is news."""
     return replace(about, outbox=OutboxState(dropped=about.outbox.dropped), traffic=Traffic())
+
+
+def _states(apps: Apps | None) -> list[tuple[object, ...]]:
+    """Of each app what it is in, without how far it is."""
+    found = () if apps is None else apps.apps
+    return [(each.name, each.state, each.running, each.failure) for each in found]
 
 
 def _first(group: BaseExceptionGroup[LichenError] | None) -> LichenError:

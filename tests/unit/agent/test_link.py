@@ -22,8 +22,11 @@ from agent.link import Link
 from agent.outbox import Outbox
 from agent.status import LinkState
 from agent.wire import note, topics
+from agent.wire.apps import Apps, AppState
+from agent.wire.decode import decode_json
+from agent.wire.envelope import unpack
 from agent.wire.errors import Busy, Refused
-from agent.wire.messages import About, Ack, HubTime, Problem, Reading, Sensor, compose
+from agent.wire.messages import About, Ack, HubTime, Problem, Reading, Reply, Sensor, compose
 from agent.wire.plain import dumps
 from fakes.broker import FakeBroker, lichen_rule
 from support.homehub import Ear, HomeHub
@@ -198,6 +201,60 @@ async def test_a_problem_is_said_before_the_quiet_time_is_over(bench: Bench) -> 
         link.changed.set()
         await until(lambda: len(bench.ear.abouts) == 4)
     assert [len(about.problems) for about in bench.ear.abouts] == [0, 0, 1, 0]
+
+
+class OneApp:
+    """A desk with one app."""
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()
+        self.state = AppState("demo", 1, 0, "updating")
+
+    def report(self) -> Apps:
+        return Apps(1, (self.state,))
+
+    def be(self, **changes: Any) -> None:
+        self.state = replace(self.state, **changes)
+        self.changed.set()
+
+    async def take(self, text: str, key: note.Verifier, hub: str) -> None:
+        raise AssertionError("nothing was ordered")
+
+    async def logs(self, *_: object) -> Reply:
+        raise AssertionError("nobody asked")
+
+
+async def test_how_a_change_of_an_app_has_ended_is_said_at_once_and_its_steps_in_their_time(
+    bench: Bench,
+) -> None:
+    desk, loop = OneApp(), asyncio.get_running_loop()
+
+    def said() -> list[AppState]:
+        found = [each for each in bench.broker.log if topics.parse(each.topic).leaf == "apps"]
+        reports = [
+            decode_json(Apps, unpack(each.payload, each.content_type), max_bytes=10**6) for each in found
+        ]
+        return [report.apps[0] for report in reports]
+
+    async with bench.linked(desk=desk, apps_every_s=0.4):
+        await until(lambda: len(said()) == 1)
+        began = loop.time()
+        desk.be(step="pulling")
+        await asyncio.sleep(0)
+        desk.be(step="starting")
+        await until(lambda: len(said()) == 2)
+        assert loop.time() - began > 0.2
+        began = loop.time()
+        desk.be(step="waiting")
+        await asyncio.sleep(0)
+        desk.be(step="", running=1, state="running")
+        await until(lambda: len(said()) == 3)
+        assert loop.time() - began < 0.2
+    assert [(each.state, each.step) for each in said()] == [
+        ("updating", ""),
+        ("updating", "starting"),
+        ("running", ""),
+    ]
 
 
 async def test_an_about_that_was_refused_is_said_again(bench: Bench) -> None:
