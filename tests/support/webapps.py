@@ -11,10 +11,13 @@ Everything is the hub's own (`WebHub`) and a real registry's; the test plays the
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+import aiohttp
 
 from agent.base.broker import Address
 from agent.wire import note, topics
@@ -23,9 +26,12 @@ from agent.wire.messages import Command, read_text
 from fakes.broker import FakeBroker
 from hub.apps.changes import Changed
 from hub.apps.wish import Wish
+from hub.store.apps import RevisionRow, get_app
 from hub.store.boards import PresenceState
 from hub.store.orders import find_order
+from support.apps import recipe, running
 from support.registry import Registry
+from support.visitor import texts
 from support.webhub import ADMIN, WebHub
 
 MB = 1_000_000
@@ -41,6 +47,30 @@ def container(service: str = "web", **more: Any) -> ContainerState:
         **more,
     }
     return ContainerState(service, f"demo_{service}.0.0a1b2c3d", said.pop("state", "running"), **said)
+
+
+def form(
+    files: Mapping[str, str], *boards: str, uploads: Mapping[str, bytes] | None = None, **fields: str
+) -> aiohttp.FormData:
+    """The deploy form as a browser sends it."""
+    data = aiohttp.FormData(quote_fields=False, default_to_multipart=True)
+    for path, text in files.items():
+        data.add_field("path", path)
+        data.add_field("text", text.replace("\n", "\r\n"))
+    for board in boards:
+        data.add_field("board", board)
+    for name, content in (uploads or {}).items():
+        data.add_field("upload", content, filename=name, content_type="text/plain")
+    for name, value in fields.items():
+        data.add_field(name.replace("__", "."), value)
+    return data
+
+
+def seen_in(html: str) -> str:
+    """What the button of a look sends back."""
+    found = re.search(r'name="seen" value="([0-9a-f]+)"', html)
+    assert found, texts(html)[-1500:]
+    return found[1]
 
 
 class WebApps:
@@ -67,6 +97,17 @@ class WebApps:
 
     async def deploy(self, app: str, files: Mapping[str, str], *names: str, **wish: Any) -> Changed:
         return await self.hub.parts.desk.deploy.deploy(app, Wish(files, boards=names, **wish), ADMIN)
+
+    async def come_up(self, image: str, *names: str) -> None:
+        """The app demo, running."""
+        await self.deploy("demo", recipe(image), *names)
+        for name in names:
+            await self.say(name, running("demo", 1))
+
+    async def newest(self, app: str = "demo") -> RevisionRow:
+        """The newest revision of an app."""
+        async with self.hub.store.read() as tx:
+            return await get_app(tx, app)
 
     async def say(self, name: str, *states: AppState, **more: Any) -> None:
         """A board speaks of its apps; it has the newest order."""

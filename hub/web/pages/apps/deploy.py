@@ -19,7 +19,7 @@ from hub.apps.wish import Wish
 from hub.store import apps
 from hub.web.guard import PRINCIPAL
 from hub.web.pages.apps.look import Look, look_at, refuse_unseen
-from hub.web.pages.apps.one import app_page, picture_at
+from hub.web.pages.apps.one import app_page, boards_of, picture_at
 from hub.web.pages.apps.typed import Typed, proposed_name, read_typed
 from hub.web.pages.render import go, page
 from hub.web.parts import parts_of
@@ -37,7 +37,7 @@ async def show_deploy(request: web.Request) -> web.Response:
     async with parts_of(request).store.read() as tx:
         row = await apps.get_app(tx, picture.name)
         files = await apps.read_recipe(tx, row.recipe)
-    boards = tuple(place.board for place in picture.boards if place.state != "gone")
+    boards = tuple(board.id for board in await boards_of(parts_of(request), picture.name))
     typed = Typed(picture.name, files, boards=boards, was=row.env)
     # What an operator has taken out stays out.
     typed = replace(typed, given=dict.fromkeys((each.name for each in _fields(typed)), "") | row.env)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from agent.wire import words
 from agent.wire.decode import dumps
-from agent.wire.errors import Busy, LichenError, Refused
+from agent.wire.errors import Busy, Refused
 from hub.apps.draft import Draft, Verdict
 from hub.apps.picture import AppPicture, is_at_work
 from hub.apps.placing import choose_boards, lacks
 from hub.apps.rehearsal import Checked
 from hub.apps.wish import Wish
-from hub.store import boards
+from hub.store import apps, boards
 from hub.store.boards import BoardRow
 from hub.store.database import Tx
 from hub.web.pages.apps.shown import boards_in_words
@@ -53,8 +53,9 @@ class Choice:
 class Look:
     """What deploying would do now.
 
-    ``error``: the recipe or the choice cannot be read.  ``problems``: what else is in the way.  ``leaving``:
-    boards by name from which the app would go.  ``token`` is empty unless it can be deployed.
+    ``error``: the recipe cannot be read; ``choice_error``: the choice of boards cannot.  ``problems``: what
+    else is in the way.  ``leaving``: boards by name from which the app would go.  ``token`` is empty unless
+    it can be deployed.
     """
 
     choices: tuple[Choice, ...]
@@ -64,7 +65,8 @@ class Look:
     checked: Checked | None = None
     told: tuple[Verdict, ...] = ()
     supported: tuple[Verdict, ...] = ()
-    error: LichenError | None = None
+    error: Refused | None = None
+    choice_error: Refused | None = None
     problems: tuple[str, ...] = ()
     token: str = ""
 
@@ -77,23 +79,25 @@ class Look:
 async def look_at(parts: Parts, typed: Typed, there: AppPicture | None) -> Look:
     """What deploying this would do; ``there`` is the app as it is, None for a new one."""
     checked: Checked | None = None
-    error: LichenError | None = None
-    chosen: list[BoardRow] = []
-    try:
-        async with parts.store.read() as tx:
-            chosen = await _chosen(tx, typed)
-        if any(typed.files.values()):
+    error: Refused | None = None
+    async with parts.store.read() as tx:
+        chosen, choice_error = await _chosen(tx, typed)
+        is_taken = there is None and await _is_taken(tx, typed.name)
+    if any(typed.files.values()):
+        try:
             wish = Wish(typed.files, typed.env(), boards=tuple(row.id for row in chosen))
             name = there.name if there else typed.name or STAND_IN
             checked = await parts.desk.rehearsal.check(name, wish, images=typed.with_images)
-    except Refused as refusal:
-        error = refusal
+        except Refused as refusal:
+            error = refusal
     async with parts.store.read() as tx:
         choices, more = await _choices(tx, typed, chosen, checked.draft if checked else None)
     verdicts = checked.verdicts if checked else ()
     stay = {row.id for row in chosen}
     problems = _problems(typed, there, chosen, checked, parts.now_ms())
-    is_ready = checked is not None and not problems and error is None
+    if is_taken:
+        problems = (f"There is an app {typed.name} already: deploy that one anew, or choose another name",)
+    is_ready = checked is not None and not problems and error is None and choice_error is None
     return Look(
         choices=choices,
         more_boards=more,
@@ -107,6 +111,7 @@ async def look_at(parts: Parts, typed: Typed, there: AppPicture | None) -> Look:
         told=tuple(v for each in JUDGEMENTS for v in verdicts if v.verdict == each),
         supported=tuple(v for v in verdicts if v.verdict == "supported"),
         error=error,
+        choice_error=choice_error,
         problems=problems,
         token=_token(typed, there, chosen) if is_ready else "",
     )
@@ -143,8 +148,8 @@ def _problems(
 
 def refuse_unseen(typed: Typed, look: Look) -> None:
     """Raise Refused unless what was on the screen is what would happen."""
-    if look.error is not None:
-        raise look.error
+    if (error := look.error or look.choice_error) is not None:
+        raise error
     if look.problems:
         raise Refused(look.problems[0])
     if typed.seen != look.token:
@@ -162,10 +167,19 @@ def _token(typed: Typed, there: AppPicture | None, chosen: Sequence[BoardRow]) -
 # --- boards --------------------------------------------------------------------------------------
 
 
-async def _chosen(tx: Tx, typed: Typed) -> list[BoardRow]:
-    """The boards that are ticked, and those with the labels.  Raises Refused."""
-    labels = labels_of(typed.labels)
-    return await choose_boards(tx, typed.boards, labels) if typed.boards or labels else []
+async def _chosen(tx: Tx, typed: Typed) -> tuple[list[BoardRow], Refused | None]:
+    """The boards that are ticked, and those with the labels; or why that is no choice."""
+    try:
+        labels = labels_of(typed.labels)
+        return await choose_boards(tx, typed.boards, labels) if typed.boards or labels else [], None
+    except Refused as error:
+        return [], error
+
+
+async def _is_taken(tx: Tx, name: str) -> bool:
+    """Whether there is an app of this name that some board has, or is to have."""
+    row = await apps.find_app(tx, name) if name else None
+    return row is not None and bool(row.boards)
 
 
 async def _choices(

@@ -9,9 +9,12 @@ from urllib.parse import quote
 from aiohttp import web
 
 from hub.apps.picture import AppPicture, picture_of
+from hub.apps.placing import successors
+from hub.store import apps
+from hub.store.boards import BoardRow
 from hub.web.pages.apps.shown import DONE, LOOKS, away, place_of, summed
 from hub.web.pages.render import page
-from hub.web.parts import parts_of
+from hub.web.parts import Parts, parts_of
 
 OPEN_CONTAINERS = 3
 """With so many boards the containers of each are shown; with more they are folded."""
@@ -45,6 +48,12 @@ async def picture_at(request: web.Request) -> AppPicture:
         return await picture_of(tx, request.match_info["app"][:64], parts.now_ms())
 
 
+async def boards_of(parts: Parts, app: str) -> list[BoardRow]:
+    """The boards on which an app is to be by its newest revision; one that it is leaving is none of them."""
+    async with parts.store.read() as tx:
+        return await successors(tx, (await apps.get_app(tx, app)).boards)
+
+
 def app_page(
     request: web.Request,
     picture: AppPicture,
@@ -62,7 +71,7 @@ def app_page(
         "away": away(picture),
         "is_live": False,
         "done": DONE,
-        "is_there": bool(there),
+        "is_there": bool(there) and picture.action != "undeploy",
         "is_pending": any(place.is_pending for place in there),
     }
     return page(request, template, {**shared, **values}, status=status)

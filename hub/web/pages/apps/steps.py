@@ -14,9 +14,9 @@ from aiohttp import web
 from agent.wire.errors import Busy, LinkDown, Refused
 from agent.wire.order import Service
 from hub.apps.deploy import MOST_REPLICAS
-from hub.apps.picture import AppOnBoard, AppPicture, is_at_work
+from hub.apps.picture import AppPicture, is_at_work
 from hub.web.guard import PRINCIPAL
-from hub.web.pages.apps.one import app_page, picture_at
+from hub.web.pages.apps.one import app_page, boards_of, picture_at
 from hub.web.pages.apps.shown import boards_in_words
 from hub.web.pages.forms import integer_of, read_form
 from hub.web.pages.render import go
@@ -138,13 +138,13 @@ async def _page(
 async def _step(parts: Parts, picture: AppPicture, deed: str, to: str) -> Step:
     """What a deed would do.  Raises Refused when there is nothing to do it to."""
     app = picture.name
+    there = tuple(board.name for board in await boards_of(parts, app))
     if deed == "remove":
-        return _removal(picture)
+        return _removal(picture, there)
     if deed == "cancel":
         return await _cancelling(parts, picture)
     if deed == "rollback":
         return await _rollback(parts, app, to)
-    there = _names([place for place in picture.boards if place.state != "gone"])
     if not there:
         raise Refused(f"{app} is on no board", code="not-found", hint="deploy it anew first")
     where = boards_in_words(there)
@@ -163,9 +163,8 @@ async def _step(parts: Parts, picture: AppPicture, deed: str, to: str) -> Step:
     return Step(f"Scale {app}", effect, f"Scale {app} on {where}", there, services)
 
 
-def _removal(picture: AppPicture) -> Step:
+def _removal(picture: AppPicture, there: tuple[str, ...]) -> Step:
     app = picture.name
-    there = _names([place for place in picture.boards if place.state != "gone"])
     if there:
         where = boards_in_words(there)
         return Step(
@@ -183,7 +182,7 @@ def _removal(picture: AppPicture) -> Step:
         f"Delete what {app} has left behind",
         "volumes that it left behind are deleted, for good",
         f"Delete the volumes of {app}",
-        _names(picture.boards),
+        tuple(place.name for place in picture.boards),
         is_danger=True,
         hidden={"volumes": "1"},
     )
@@ -197,7 +196,7 @@ async def _cancelling(parts: Parts, picture: AppPicture) -> Step:
             f"Cancel the first deployment of {app}",
             "what has been begun is taken back; it is on no board then",
             "Cancel, and remove it",
-            _names(picture.boards),
+            tuple(place.name for place in picture.boards),
             difference=way.difference,
         )
     return Step(
@@ -220,7 +219,3 @@ async def _rollback(parts: Parts, app: str, to: str) -> Step:
         difference=way.difference,
         hidden={"to": str(way.number)},
     )
-
-
-def _names(places: tuple[AppOnBoard, ...] | list[AppOnBoard]) -> tuple[str, ...]:
-    return tuple(place.name for place in places)
