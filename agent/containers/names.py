@@ -54,8 +54,13 @@ ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - it is compared with
 
 def container_name(app: App, service: Service, slot: int, *, proxy: bool) -> str:
     """The name of one container: versions, and restarts that were asked for, never share one."""
+    return named(app, service, slot, digest(app, service, proxy=proxy))
+
+
+def named(app: App, service: Service, slot: int, spec: str) -> str:
+    """The name of a container of which the digest is known."""
     again = f"-r{service.restarted}" if service.restarted else ""
-    return f"{app.name}_{service.name}.{slot}.{digest(app, service, proxy=proxy)[:8]}{again}"
+    return f"{app.name}_{service.name}.{slot}.{spec[:8]}{again}"
 
 
 def secret_name(app: str, name: str, version: str) -> str:
@@ -134,37 +139,59 @@ def read_ports(label: str) -> list[tuple[str, int, str]]:
 
 def digest(app: App, service: Service, *, proxy: bool) -> str:
     """SHA-256, in hexadecimal, of everything that a container of this service is made of."""
-    return _digest(app, service, proxy, ())
+    return _Digests(app, proxy).of(service, ())
 
 
-def _digest(app: App, service: Service, proxy: bool, above: tuple[str, ...]) -> str:
-    if service.name in above:
-        circle = " -> ".join((*above, service.name))
-        raise Refused(f"{app.name}: the services follow each other in a circle: {circle}", code="compose")
-    bare = replace(
-        service,
-        replicas=1,
-        restarted=0,
-        written="",
-        pull="missing",
-        depends_on=(),
-        restart=Restart(),
-        update=Update(),
-    )
-    names = secret_names(app)
-    used = {given.source: names.get(given.source, "") for given in (*service.secrets, *service.configs)}
-    leaders = {}
-    for name in followed(service):
-        leader = find_service(app, name)
-        if leader is not None:
-            leaders[name] = [_digest(app, leader, proxy, (*above, service.name)), leader.restarted]
-    parts = {
-        "service": _told(bare),
-        "secrets": used,
-        "proxied": [[port.host_ip, port.published] for port in proxied_ports(service, proxy=proxy)],
-        "leaders": leaders,
-    }
-    return hashlib.sha256(dumps(parts)).hexdigest()
+def digests(app: App, *, proxy: bool) -> dict[str, str]:
+    """The digest of each service of an app."""
+    found = _Digests(app, proxy)
+    return {service.name: found.of(service, ()) for service in app.services}
+
+
+class _Digests:
+    """Those of one app.  Each is computed once, however many services follow it, and in however many ways."""
+
+    def __init__(self, app: App, proxy: bool) -> None:
+        self._app, self._proxy = app, proxy
+        self._services = {service.name: service for service in app.services}
+        self._secrets = secret_names(app)
+        self._known: dict[str, str] = {}
+
+    def of(self, service: Service, above: tuple[str, ...]) -> str:
+        """``above`` are those that follow it, and for which it is computed."""
+        name = service.name
+        if name in above:
+            circle = " -> ".join((*above, name))
+            raise Refused(
+                f"{self._app.name}: the services follow each other in a circle: {circle}", code="compose"
+            )
+        if name not in self._known:
+            leaders = {}
+            for each in followed(service):
+                if (leader := self._services.get(each)) is not None:
+                    leaders[each] = [self.of(leader, (*above, name)), leader.restarted]
+            self._known[name] = self._hash(service, leaders)
+        return self._known[name]
+
+    def _hash(self, service: Service, leaders: Mapping[str, list[object]]) -> str:
+        bare = replace(
+            service,
+            replicas=1,
+            restarted=0,
+            written="",
+            pull="missing",
+            depends_on=(),
+            restart=Restart(),
+            update=Update(),
+        )
+        given = (*service.secrets, *service.configs)
+        parts = {
+            "service": _told(bare),
+            "secrets": {each.source: self._secrets.get(each.source, "") for each in given},
+            "proxied": [[port.host_ip, port.published] for port in proxied_ports(service, proxy=self._proxy)],
+            "leaders": leaders,
+        }
+        return hashlib.sha256(dumps(parts)).hexdigest()
 
 
 def definition(thing: Network | Volume) -> str:

@@ -26,8 +26,9 @@ from __future__ import annotations
 
 from agent.containers.aim import Aim
 from agent.containers.engine import LABEL_APP
-from agent.containers.names import LABEL_SHARED, container_name, secret_names
+from agent.containers.names import LABEL_SHARED, secret_names
 from agent.containers.replacing import failing, tend
+from agent.containers.roster import Rosters
 from agent.containers.scene import Scene, in_order, waves
 from agent.containers.seen import Seen, Sight
 from agent.containers.steps import (
@@ -51,15 +52,16 @@ ENDING_MS = 100
 """How soon to look again whether a container that has ended is out of the way."""
 
 
-def plan(aim: Aim, seen: Seen, *, proxy: bool) -> list[Step]:
+def plan(aim: Aim, seen: Seen, *, proxy: bool, rosters: Rosters | None = None) -> list[Step]:
     """The next steps, those that can be told from here; none when the aim is reached.
 
-    ``proxy``: whether the board can publish ports through a proxy.  The last step may be to wait.
+    ``proxy``: whether the board can publish ports through a proxy.  ``rosters``: what is known already of
+    how containers are called.  The last step may be to wait.
     Raises Refused for a manifest that contradicts itself.
     """
     if aim.mode == "rest":
         return []
-    scene = Scene(aim, seen, proxy)
+    scene = Scene(aim, seen, proxy, rosters or Rosters())
     if broken := [Remove(sight.name) for sight in seen.containers if sight.is_broken]:
         return list(broken)
     if aim.mode == "stop":
@@ -173,13 +175,7 @@ def _last_first(scene: Scene, sights: list[Sight]) -> list[Sight]:
 def _tidy(scene: Scene) -> list[Step]:
     """Remove what neither the aim nor what it could go back to needs."""
     manifests = [app for app in (scene.app, scene.aim.keep) if app is not None]
-    names = {
-        container_name(app, service, slot, proxy=scene.proxy)
-        for app in manifests
-        for service in app.services
-        for slot in range(service.replicas)
-    }
-    idle = [sight for sight in scene.seen.containers if sight.name not in names]
+    idle = [sight for sight in scene.seen.containers if sight.name not in scene.kept]
     steps: list[Step] = [Remove(sight.name) for sight in _last_first(scene, idle)]
     secrets = {name for app in manifests for name in secret_names(app).values()}
     return steps + _needless(scene, secrets, {each.name for app in manifests for each in app.networks})

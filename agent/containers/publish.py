@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from agent.containers.aim import Aim
-from agent.containers.names import LABEL_DIRECT, LABEL_PROXIED, container_name, overlap, read_ports
+from agent.containers.names import LABEL_DIRECT, LABEL_PROXIED, overlap, read_ports
+from agent.containers.roster import Rosters
 from agent.containers.routes import Backend, Route
 from agent.containers.seen import Sight
 
@@ -32,8 +33,12 @@ class _Claim:
     is_current: bool
 
 
-def routes(scenes: Iterable[tuple[Aim, Iterable[Sight]]]) -> Routes:
-    """What the proxy is to serve for all apps."""
+def routes(scenes: Iterable[tuple[Aim, Iterable[Sight]]], rosters: Rosters | None = None) -> Routes:
+    """What the proxy is to serve for all apps.
+
+    ``rosters``: what is known already of how containers are called.
+    """
+    known = rosters or Rosters()
     apps = [(aim, list(sights)) for aim, sights in scenes]
     held = [
         port
@@ -45,7 +50,7 @@ def routes(scenes: Iterable[tuple[Aim, Iterable[Sight]]]) -> Routes:
     found: dict[Route, dict[str, Backend]] = {}
     for aim, sights in apps:
         by_port: dict[tuple[str, str, int], list[_Claim]] = {}
-        for claim in _claims(aim, sights):
+        for claim in _claims(aim, sights, known):
             by_port.setdefault((claim.sight.service, claim.host_ip, claim.port), []).append(claim)
         for (service, host_ip, port), claims in by_port.items():
             if any(port == number and overlap(host_ip, host) for host, number, _ in held):
@@ -55,12 +60,8 @@ def routes(scenes: Iterable[tuple[Aim, Iterable[Sight]]]) -> Routes:
     return found
 
 
-def _claims(aim: Aim, sights: list[Sight]) -> Iterator[_Claim]:
-    current = {
-        container_name(aim.app, service, slot, proxy=True)
-        for service in aim.app.services
-        for slot in range(service.replicas)
-    }
+def _claims(aim: Aim, sights: list[Sight], rosters: Rosters) -> Iterator[_Claim]:
+    current = rosters.of(aim.app, proxy=True).all
     ends = aim.mode in ("stop", "remove", "clean")
     for sight in sights:
         is_current = sight.name in current and not ends

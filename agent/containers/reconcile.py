@@ -251,7 +251,9 @@ class Reconciler:
         for name, errand in self._errands.items():
             errand.seen = seen[name]
             try:
-                errand.steps = plan(errand.aim, errand.seen, proxy=self._sighting.proxy)
+                errand.steps = plan(
+                    errand.aim, errand.seen, proxy=self._sighting.proxy, rosters=self._sighting.rosters
+                )
             except Refused as error:
                 errand.steps = [GiveUp("planning", str(error), error.code, hint=error.hint)]
 
@@ -278,7 +280,9 @@ class Reconciler:
         if self._make_proxy is None or not self._sighting.proxy:
             return
         errands = self._errands.values()
-        wanted = publish.routes((errand.aim, errand.seen.containers) for errand in errands)
+        wanted = publish.routes(
+            ((errand.aim, errand.seen.containers) for errand in errands), self._sighting.rosters
+        )
         if not wanted and not self._doing.routes and not self._is_leftover:
             return
         try:

@@ -14,7 +14,6 @@ from agent.containers.names import (
     LABEL_DIRECT,
     LABEL_PROXIED,
     LABEL_SHARED,
-    container_name,
     direct_ports,
     find_service,
     is_changed,
@@ -23,6 +22,7 @@ from agent.containers.names import (
     read_ports,
     shared_with,
 )
+from agent.containers.roster import Rosters
 from agent.containers.seen import Seen, Sight
 from agent.containers.steps import Stop
 from agent.wire.order import App, Network, Service
@@ -36,19 +36,24 @@ MOST_ENDS = 3
 class Scene:
     """An aim and what is there, with the questions that planning asks."""
 
-    def __init__(self, aim: Aim, seen: Seen, proxy: bool) -> None:
+    def __init__(self, aim: Aim, seen: Seen, proxy: bool, rosters: Rosters) -> None:
         self.aim, self.app, self.seen, self.proxy = aim, aim.app, seen, proxy
         self._by_name = {sight.name: sight for sight in seen.containers}
-        self._names = {
-            (service.name, slot): container_name(self.app, service, slot, proxy=proxy)
+        self._services = {service.name: service for service in self.app.services}
+        self._roster = rosters.of(self.app, proxy=proxy)
+        self._one_shots = {
+            each.service
             for service in self.app.services
-            for slot in range(service.replicas)
+            for each in service.depends_on
+            if each.condition == "completed"
         }
-        self._wanted = set(self._names.values())
+        manifests = [app for app in (self.app, aim.keep) if app is not None]
+        self.kept = frozenset().union(*(rosters.of(app, proxy=proxy).all for app in manifests))
+        """The names of the containers that are wanted, and of those that one could go back to."""
 
     def name(self, service: Service, slot: int) -> str:
         """What the current container of a slot is called."""
-        return self._names[service.name, slot]
+        return self._roster.names[service.name, slot]
 
     def current(self, service: Service, slot: int) -> Sight | None:
         """The container that is wanted in a slot, if it is there."""
@@ -60,7 +65,7 @@ class Scene:
 
     def olds(self) -> list[Sight]:
         """Containers that run and are not wanted."""
-        return [sight for sight in self.seen.containers if sight.runs and sight.name not in self._wanted]
+        return [sight for sight in self.seen.containers if sight.runs and sight.name not in self._roster.all]
 
     def lacks(self, service: Service) -> bool:
         """Whether a container of it has to be made."""
@@ -87,11 +92,7 @@ class Scene:
 
     def is_one_shot(self, service: Service) -> bool:
         """Whether others wait for it to end well."""
-        return any(
-            each.service == service.name and each.condition == "completed"
-            for other in self.app.services
-            for each in other.depends_on
-        )
+        return service.name in self._one_shots
 
     def is_done(self, service: Service, sight: Sight) -> bool:
         """Whether it has ended as it should, and need not run again."""
@@ -126,12 +127,12 @@ class Scene:
     def unmet(self, service: Service) -> str:
         """What a service has to wait for before it starts; "" for nothing."""
         for name in shared_with(service):
-            leader = find_service(self.app, name)
+            leader = self._services.get(name)
             sight = None if leader is None else self.current(leader, 0)
             if sight is None or not sight.runs:
                 return f"{service.name} waits for {name} to start"
         for each in service.depends_on:
-            target = find_service(self.app, each.service)
+            target = self._services.get(each.service)
             if target is None or self._holds(target, each.condition):
                 continue
             if not each.required and self._is_in_trouble(target):
@@ -186,12 +187,13 @@ def _meet(ours: list[tuple[str, int, str]], theirs: list[tuple[str, int, str]]) 
 def in_order(app: App) -> list[Service]:
     """The services, those that others depend on first; as written where nothing says otherwise."""
     placed: dict[str, Service] = {}
+    services = {service.name: service for service in app.services}
 
     def place(service: Service, above: tuple[str, ...]) -> None:
         if service.name in placed or service.name in above:
             return
         for name in _leaders(service):
-            if (leader := find_service(app, name)) is not None:
+            if (leader := services.get(name)) is not None:
                 place(leader, (*above, service.name))
         placed[service.name] = service
 
@@ -208,20 +210,17 @@ def _leaders(service: Service) -> list[str]:
 def waves(app: App, sights: Iterable[Sight]) -> Iterator[list[Sight]]:
     """In which order to stop containers: in each wave those that nobody needs who is left."""
     left = sorted(sights, key=lambda sight: sight.name)
-    while left:
-        needed = set().union(*(_needs(app, sight.service, ()) for sight in left))
-        wave = [sight for sight in left if sight.service not in needed] or left
-        yield wave
-        left = [sight for sight in left if sight not in wave]
-
-
-def _needs(app: App, name: str, above: tuple[str, ...]) -> set[str]:
-    """The services that one depends on, and those that they depend on."""
-    service = find_service(app, name)
-    if service is None or name in above:
-        return set()
-    leaders = _leaders(service)
-    return set(leaders).union(*(_needs(app, leader, (*above, name)) for leader in leaders))
+    there = {sight.service for sight in left}
+    levels: dict[str, int] = {}  # of each service, how many that stop one after the other go before it
+    for service in reversed(in_order(app)):
+        beyond = levels.get(service.name, 0) + (service.name in there)
+        for leader in _leaders(service):
+            levels[leader] = max(levels.get(leader, 0), beyond)
+    by_level: dict[int, list[Sight]] = {}
+    for sight in left:
+        by_level.setdefault(levels.get(sight.service, 0), []).append(sight)
+    for level in sorted(by_level):
+        yield by_level[level]
 
 
 def why_stop_first(service: Service, *, proxy: bool) -> str:

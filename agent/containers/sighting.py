@@ -16,7 +16,8 @@ from agent.containers.health import OF_THE_IMAGE, Checks
 from agent.containers.looking import Look
 from agent.containers.memory import Memory
 from agent.containers.meters import Meters
-from agent.containers.names import LABEL_SERVICE, container_name, find_service
+from agent.containers.names import LABEL_SERVICE, find_service
+from agent.containers.roster import Rosters
 from agent.containers.seen import Seen, Sight
 from agent.wire.order import App, Health, Restart, Service
 
@@ -37,6 +38,7 @@ class Sighting:
         self.endings = Endings()
         self.meters = meters
         self.proxy = proxy
+        self.rosters = Rosters()
         self._memory = memory
         self._mono_ms = mono_ms
         self._is_first = True
@@ -49,6 +51,7 @@ class Sighting:
         neither how they were nor how they will be, so nothing is concluded from it.
         """
         now_ms = self._mono_ms()
+        self.rosters.keep(app for aim in aims.values() for app in (aim.app, aim.keep) if app is not None)
         self.meters.follow({each.name: each for each in look.containers})
         by_app: dict[str, list[Container]] = {app: [] for app in aims}
         for container in look.containers:
@@ -131,14 +134,8 @@ class Sighting:
         found = find_service(first, name) if first is not None else None
         return found or (find_service(aim.keep, name) if aim.keep is not None else None)
 
-    def _names(self, app: App | None) -> set[str]:
-        if app is None:
-            return set()
-        return {
-            container_name(app, service, slot, proxy=self.proxy)
-            for service in app.services
-            for slot in range(service.replicas)
-        }
+    def _names(self, app: App | None) -> frozenset[str]:
+        return frozenset() if app is None else self.rosters.of(app, proxy=self.proxy).all
 
     def _sight(self, container: Container, aim: Aim | None, now_ms: int, *, is_busy: bool) -> Sight:
         name, up_ms = container.name, self.checks.up_ms(container.name)
