@@ -179,6 +179,7 @@ class _Digests:
             replicas=1,
             restarted=0,
             written="",
+            image_bytes=0,
             pull="missing",
             depends_on=(),
             restart=Restart(),

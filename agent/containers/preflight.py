@@ -17,6 +17,9 @@ from agent.wire.errors import Refused
 from agent.wire.order import App, Port, Service
 
 CMDLINE = "add `cgroup_enable=memory` to /boot/firmware/cmdline.txt and restart the board"
+UNPACKED = 3
+"""How many times its compressed layers an image takes: those of Debian, Alpine and Python unpack to 2.3 to
+2.9 times.  The rest is for what Podman needs while it pulls: the compressed layers themselves."""
 EQUAL = {"arm": ("arm", "armhf"), "arm64": ("arm64", "aarch64"), "amd64": ("amd64", "x86_64")}
 
 
@@ -54,7 +57,7 @@ def examine(app: App, good: App | None, policy: Policy, facts: Facts) -> str:
         _check_memory_limits(service, facts.info)
     _check_volumes(app, facts)
     _check_ports(app, facts)
-    _check_disk(app, good, policy, facts)
+    check_disk(app, good, policy, facts)
     return _check_memory(app, good, policy, facts)
 
 
@@ -170,12 +173,17 @@ def _served(port: Port, served: Iterable[tuple[str, str, int]]) -> Iterator[str]
 # --- disk and memory -----------------------------------------------------------------------------
 
 
-def _check_disk(app: App, good: App | None, policy: Policy, facts: Facts) -> None:
-    """An image tells its size only when it is there: one of the same name before it is a good guess."""
-    missing = {service.image for service in app.services} - facts.images.keys()
-    guess = sum(_guess(reference, facts) for reference in missing)
+def check_disk(app: App, good: App | None, policy: Policy, facts: Facts, *, pulled: bool = False) -> None:
+    """Raise Refused unless there is room for the images of an app; asked again when one was ``pulled``.
+
+    An image tells its size only when it is there, and before that what its registry has of it does.
+    """
+    missing = {
+        service.image: service.image_bytes for service in app.services if service.image not in facts.images
+    }
+    guess = sum(size * UNPACKED or _guess(reference, facts) for reference, size in missing.items())
     need = guess + policy.keep_free_bytes
-    if missing and facts.free_bytes is not None and facts.free_bytes < need:
+    if (missing or pulled) and facts.free_bytes is not None and facts.free_bytes < need:
         raise Refused(
             f"the disk has {_mb(facts.free_bytes)} free, and {_mb(need)} are needed",
             code="no-space",
@@ -196,6 +204,7 @@ def _check_disk(app: App, good: App | None, policy: Policy, facts: Facts) -> Non
 
 
 def _guess(reference: str, facts: Facts) -> int:
+    """As large as one of the same name, when nobody says how large it is."""
     name = reference.partition("@")[0] + "@"
     sizes = [image.size_bytes for known, image in facts.images.items() if known.startswith(name)]
     return max(sizes, default=0)

@@ -170,14 +170,15 @@ class Ulimit:
 class Service:
     """``replicas`` containers of one image that are made alike.
 
-    ``written`` is the image as the recipe has it.  ``network_mode`` and ``pid`` may be
-    "service:<name>".  ``restarted`` counts the times that somebody asked for a restart: a higher
-    number makes new containers of the same kind.
+    ``written`` is the image as the recipe has it, ``image_bytes`` what its registry has of it, compressed
+    (0: not known).  ``network_mode`` and ``pid`` may be "service:<name>".  ``restarted`` counts the times
+    that somebody asked for a restart: a higher number makes new containers of the same kind.
     """
 
     name: Noun
     image: Pinned
     written: Text = ""
+    image_bytes: Count = 0
     replicas: Annotated[int, Range(0, 64)] = 1
     restarted: Count = 0
     pull: Literal["missing", "always", "never"] = "missing"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from agent.wire import words
 from agent.wire.decode import plain
@@ -25,7 +25,7 @@ from hub.access.vault import Vault
 from hub.apps.content import Content, content_of, difference
 from hub.apps.contents import keep
 from hub.apps.draft import Draft
-from hub.apps.making import Making
+from hub.apps.making import Making, Pinned
 from hub.apps.orders import Orders
 from hub.apps.picture import AppPicture, is_at_work, pictures_of
 from hub.apps.placing import refuse_unfit, successors
@@ -33,7 +33,7 @@ from hub.apps.reports import Reports
 from hub.apps.secrets import Secrets
 from hub.store import apps, events, placements
 from hub.store.app_reports import find_reports
-from hub.store.apps import Pins, RevisionRow
+from hub.store.apps import RevisionRow
 from hub.store.boards import BoardRow
 from hub.store.database import Store, Tx
 from hub.store.placements import Placement, results_of
@@ -99,8 +99,7 @@ class _Made:
 
     boards: Sequence[BoardRow]
     draft: Draft | None = None
-    pins: Pins | None = None
-    notes: tuple[str, ...] = ()
+    pinned: Pinned = field(default_factory=lambda: Pinned({}))
 
 
 class Changes:
@@ -216,7 +215,7 @@ class Changes:
         draft = await self.making.compile(change.app, change.content)
         refuse_unfit(draft, boards)
         pinned = await self.making.pin(draft, boards, change.content.pins, fresh=change.fresh)
-        return _Made(boards, draft, pinned.pins, pinned.notes)
+        return _Made(boards, draft, pinned)
 
     async def _commit(self, tx: Tx, change: Change, made: _Made) -> Changed:
         newest = await apps.find_app(tx, change.app)
@@ -235,7 +234,7 @@ class Changes:
             names = {service.name for service in made.draft.app.services}
             content = replace(
                 content,
-                pins=made.pins or {},
+                pins=made.pinned.pins,
                 scale={name: count for name, count in content.scale.items() if name in names},
                 restarted={name: count for name, count in content.restarted.items() if name in names},
             )
@@ -246,7 +245,7 @@ class Changes:
         await placements.place(tx, [*rows, *leaving])
         await self._orders.renew(tx, [row.board for row in (*rows, *leaving)])
         await self._note(tx, change, made, leaving, number)
-        return Changed(change.app, number, made.notes, generated)
+        return Changed(change.app, number, made.pinned.notes, generated)
 
     async def _next_number(
         self, tx: Tx, app: str, newest: RevisionRow | None, wanted: Sequence[BoardRow]
@@ -266,7 +265,7 @@ class Changes:
         self, tx: Tx, change: Change, made: _Made, number: int
     ) -> tuple[list[Placement], tuple[str, ...]]:
         """What is to be on each board.  Raises Refused (codes "secret", "template")."""
-        if made.draft is None or made.pins is None:
+        if made.draft is None:
             return [], ()
         filled = await self._secrets.fill(
             tx, change.app, made.draft.secrets, change.author, generate=change.generate
@@ -278,7 +277,7 @@ class Changes:
                 change.app,
                 board.id,
                 number,
-                plain(self.making.manifest(made.draft, made.pins, board, number)),
+                plain(self.making.manifest(made.draft, made.pinned, board, number)),
                 kept,
             )
             for board in made.boards
@@ -307,7 +306,7 @@ class Changes:
             stopped=content.stopped,
             boards=content.boards,
             difference=tuple(difference(before, content, names)),
-            notes=made.notes,
+            notes=made.pinned.notes,
         )
         await apps.add_revision(tx, row)
 

@@ -19,6 +19,8 @@ from typing import Any
 
 from agent.wire.errors import Refused
 
+LARGEST = 2**50
+"""Bytes; a registry that says more of an image says nothing."""
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 INDEXES = frozenset(
     {
@@ -95,8 +97,7 @@ def askable(image: str) -> str:
 def read_index(document: Mapping[str, Any]) -> dict[str, str]:
     """The builds for Linux in an index: platform to digest.  Raises Refused."""
     found: dict[str, str] = {}
-    manifests = document.get("manifests")
-    for entry in manifests if isinstance(manifests, list) else ():
+    for entry in _list(document.get("manifests")):
         platform = entry.get("platform") if isinstance(entry, dict) else None
         digest = entry.get("digest") if isinstance(entry, dict) else None
         if not isinstance(platform, dict) or not isinstance(digest, str) or not DIGEST.fullmatch(digest):
@@ -108,6 +109,22 @@ def read_index(document: Mapping[str, Any]) -> dict[str, str]:
     if not found:
         raise Refused("the index names no build for Linux", code="image")
     return found
+
+
+def compressed_bytes(document: Mapping[str, Any]) -> int:
+    """The sizes of all layers in the manifest of an image; 0 where it does not say.
+
+    >>> compressed_bytes({"layers": [{"size": 30}, {"size": 12}]}), compressed_bytes({"fsLayers": [{}]})
+    (42, 0)
+    """
+    layers = document.get("layers")
+    sizes = [each.get("size") if isinstance(each, dict) else None for each in _list(layers)]
+    whole = [size for size in sizes if isinstance(size, int) and size >= 0]
+    return sum(whole) if len(whole) == len(sizes) and sum(whole) <= LARGEST else 0
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def is_index(document: Mapping[str, Any]) -> bool:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from agent.wire.errors import LinkDown, Refused
 from agent.wire.order import App, Config, Service
@@ -31,16 +32,18 @@ from hub.apps.templates import render
 from hub.store.apps import Pins
 from hub.store.boards import BoardRow
 
+T = TypeVar("T")
 AT_ONCE = 4
 """Registries' answers that are waited for together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """The digests of every image, and what there is to know of them."""
+    """The digests of every image, by digest how large it is (compressed), and what there is to know."""
 
     pins: Pins
     notes: tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 class Making:
@@ -78,34 +81,34 @@ class Making:
                 if not images.choose(pins[image], arch_of(board)):
                     raise images.refuse_missing(image, pins[image], board.name, arch_of(board))
         notes = tuple(dict.fromkeys(builds.note for builds in answers.values() if builds.note))
-        return Pinned({image: _needed(pins[image], boards) for image in written}, notes)
+        needed = {image: _needed(pins[image], boards) for image in written}
+        # One that has just not answered is not waited for again.
+        silent = {image for image, builds in answers.items() if builds.note}
+        return Pinned(needed, notes, await self._sizes(needed, answers.keys() - silent))
 
     async def _ask(self, written: Sequence[str]) -> dict[str, Builds]:
         found: dict[str, Builds] = {}
-        turns = asyncio.Semaphore(AT_ONCE)
 
         async def ask(image: str) -> None:
-            async with turns:
-                found[image] = await self._registry.builds(image)
+            found[image] = await self._registry.builds(image)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for image in written:
-                    group.create_task(ask(image), name=f"registry: {image}")
-        except* (Refused, LinkDown) as errors:
-            first: BaseException = errors
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            raise first from None
+        await _for_each(written, ask)
         return found
 
-    def manifest(self, draft: Draft, pins: Pins, board: BoardRow, revision: int) -> App:
+    async def _sizes(self, pins: Pins, asked: Collection[str]) -> dict[str, int]:
+        """How large each build is; of images that were ``asked`` for registries tell."""
+        found: dict[str, int] = {}
+
+        async def ask(build: tuple[str, str]) -> None:
+            image, digest = build
+            found[digest] = await self._registry.size(image, digest, ask=image in asked)
+
+        await _for_each({(image, digest) for image in pins for digest in pins[image].values()}, ask)
+        return found
+
+    def manifest(self, draft: Draft, pinned: Pinned, board: BoardRow, revision: int) -> App:
         """The manifest for a board, but for what is confidential.  Raises Refused (code "template")."""
-        arch = arch_of(board)
-        services = tuple(
-            replace(service, image=images.pinned(service.image, images.choose(pins[service.image], arch)))
-            for service in draft.app.services
-        )
+        services = tuple(_pinned(service, pinned, arch_of(board)) for service in draft.app.services)
         plain = tuple(_config(draft, config) for config in draft.configs if not config.secrets)
         return replace(
             draft.app, revision=revision, version=draft.version[:256], services=services, configs=plain
@@ -123,6 +126,25 @@ class Making:
                 text = render(config, _environment(draft, config), values)
                 configs.append(Confidence(config.name, self._vault.fingerprint(text.encode()), text))
         return Contents(tuple(secrets), tuple(configs))
+
+
+async def _for_each(things: Iterable[T], ask: Callable[[T], Awaitable[None]]) -> None:
+    """Ask registries of each, some at once.  Raises the first Refused or LinkDown."""
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def ask_one(thing: T) -> None:
+        async with turns:
+            await ask(thing)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for thing in things:
+                group.create_task(ask_one(thing), name=f"registry: {thing}")
+    except* (Refused, LinkDown) as errors:
+        first: BaseException = errors
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
 
 
 def arch_of(board: BoardRow) -> str:
@@ -146,6 +168,14 @@ def _as_asked(service: Service, content: Content) -> Service:
             hint="only TCP ports are shared by replicas",
         )
     return replace(service, replicas=replicas, restarted=content.restarted.get(service.name, 0))
+
+
+def _pinned(service: Service, pinned: Pinned, arch: str) -> Service:
+    """A service with the build of its image for an architecture."""
+    digest = images.choose(pinned.pins[service.image], arch)
+    return replace(
+        service, image=images.pinned(service.image, digest), image_bytes=pinned.sizes.get(digest, 0)
+    )
 
 
 def _serves(digests: Mapping[str, str], boards: Iterable[BoardRow]) -> bool:

@@ -1,4 +1,4 @@
-"""Which digests an image has, for which platforms: what its registry says, or said last.
+"""Which digests an image has, for which platforms, and how large it is: what its registry says, or said last.
 
 Owns the question and the memory of its answers.  `hub.apps.making` asks for every image of a deployment,
 before anything is touched.  A registry that cannot be asked stops nobody who has asked before: what a tag
@@ -18,7 +18,7 @@ from hub.access.vault import Vault
 from hub.apps import images, skopeo
 from hub.apps.logins import read_logins
 from hub.store.database import Store
-from hub.store.digests import recall_digests, remember_digests
+from hub.store.digests import recall_digests, recall_sizes, remember_digests, remember_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,25 @@ class Registry:
         async with self._store.write() as tx:
             await remember_digests(tx, image, found, self._now_ms())
         return Builds(found)
+
+    async def size(self, image: str, digest: str, *, ask: bool) -> int:
+        """How many bytes the compressed layers of a build have; 0 when nobody says.
+
+        ``ask`` the registry when it never has said.  Whether it answers does not matter: a board that has no
+        size to go by pulls, and finds out.
+        """
+        async with self._store.read() as tx:
+            known = (await recall_sizes(tx, [digest])).get(digest, 0)
+        if known or not ask:
+            return known
+        try:
+            found = images.compressed_bytes(_object(await self._inspect(images.pinned(image, digest)), image))
+        except (LinkDown, Refused):
+            return 0
+        if found:
+            async with self._store.write() as tx:
+                await remember_size(tx, digest, found)
+        return found
 
     async def _recall(self, image: str, why: LinkDown) -> Builds:
         """What the registry said when it could be asked.  Raises ``why`` when it never was.

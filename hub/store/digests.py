@@ -1,17 +1,18 @@
-"""What tags were when their registry was last asked.
+"""What registries have said of images: what tags were when last asked, and how large an image is.
 
-Owns the table `digests`; `hub.apps.registry` writes it with each answer, and reads it when none comes.
+Owns the tables `digests`, which `hub.apps.registry` writes with each answer and reads when none comes, and
+`image_sizes`, which it reads first, as the size of a digest is always the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import delete, insert, select
 
-from hub.store.database import Tx
-from hub.store.schema import digests
+from hub.store.database import Tx, upsert
+from hub.store.schema import digests, image_sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +40,15 @@ async def recall_digests(tx: Tx, image: str) -> Remembered | None:
     if not rows:
         return None
     return Remembered({row.platform: row.digest for row in rows}, rows[0].at_ms)
+
+
+async def remember_size(tx: Tx, digest: str, size: int) -> None:
+    """Keep how large an image is."""
+    row = upsert(tx, image_sizes).values(digest=digest, bytes=size)
+    await tx.execute(row.on_conflict_do_update(index_elements=["digest"], set_={"bytes": size}))
+
+
+async def recall_sizes(tx: Tx, wanted: Collection[str]) -> dict[str, int]:
+    """How large images are, by digest, as far as that is known."""
+    rows = await tx.execute(select(image_sizes).where(image_sizes.c.digest.in_(wanted)))
+    return {row.digest: row.bytes for row in rows}

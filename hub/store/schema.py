@@ -365,6 +365,14 @@ digests = Table(
     Column("at_ms", BigInteger, nullable=False),
 )
 
+# The compressed layers of an image; a digest means the same for ever.
+image_sizes = Table(
+    "image_sizes",
+    metadata,
+    Column("digest", String(71), primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+)
+
 # Facts about the hub itself: "fold" (the last batch whose readings are in the roll-ups),
 # "document" (number of the hub document).
 meta = Table(

@@ -62,6 +62,13 @@ async def test_each_board_gets_the_build_for_its_machine(hub: AppsHub, image: st
     await hub.deploy(files=recipe(image), boards=["arm", "intel"])
     [first], [second] = (await arm.app(1)).services, (await intel.app(1)).services
     assert first.image != second.image
+    # A board that has it not yet can tell whether there is room, also when no registry is asked any more.
+    assert min(first.image_bytes, second.image_bytes) > 1000
+    await arm.report(running("demo", 1))
+    await intel.report(running("demo", 1))
+    await hub.desk.deploy.restart("demo", "ada")
+    [again] = (await arm.app(2)).services
+    assert (again.image, again.image_bytes) == (first.image, first.image_bytes)
     # Each could read its own box only, and both have the same secret.
     assert arm.unsealed(await arm.app(1)) == intel.unsealed(await intel.app(1))
 

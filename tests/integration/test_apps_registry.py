@@ -71,6 +71,19 @@ async def test_a_single_image_says_itself_for_what_it_is(store: Store, shop: sho
     assert (await asking(store, shop.address).builds(both)).digests == {"arm64": pinned.partition("@")[2]}
 
 
+async def test_how_large_a_build_is_is_asked_once(store: Store, shop: shops.Registry) -> None:
+    image = push_image(shop, "large", "1", "amd64", "arm64")
+    registry = asking(store, shop.address)
+    digest = (await registry.builds(image)).digests["arm64"]
+    assert await registry.size(image, digest, ask=False) == 0
+    size = await registry.size(image, digest, ask=True)
+    manifest = await skopeo.inspect(f"{shop.address}/large@{digest}", plain_http=True)
+    assert size == sum(layer["size"] for layer in json.loads(manifest)["layers"]) > 1000
+    # From then on nobody needs to ask; who cannot does not know.
+    assert await asking(store).size(image, digest, ask=False) == size
+    assert await asking(store, timeout_s=0.5).size(image, "sha256:" + "0" * 64, ask=True) == 0
+
+
 async def test_a_registry_speaks_plain_http_only_when_it_is_named(store: Store, shop: shops.Registry) -> None:
     image = push_image(shop, "one", "1", "arm64")
     with pytest.raises(LinkDown) as caught:

@@ -9,7 +9,7 @@ import pytest
 
 from agent.containers.engine import Image, Info
 from agent.containers.policy import Policy
-from agent.containers.preflight import Facts, examine
+from agent.containers.preflight import Facts, check_disk, examine
 from agent.wire.errors import Refused
 from agent.wire.order import App, Device, Limits, Mount, Port, Service, Volume
 from support.appmodel import image
@@ -96,6 +96,20 @@ CASES: list[tuple[str, App, Facts, Policy, str]] = [
         Policy(),
         "468 MB are needed",
     ),
+    (
+        "no-space",
+        app(image_bytes=100 * MB),
+        replace(FINE, free_bytes=400 * MB),
+        Policy(),
+        "has 400 MB free, and 568 MB are needed",
+    ),
+    (
+        "policy",
+        app(image_bytes=100 * MB),
+        FINE,
+        Policy(disk_bytes=250 * MB),
+        "would take 300 MB, and this board's policy allows 250 MB",
+    ),
     ("policy", app(), replace(FINE, images=stored()), Policy(disk_bytes=100 * MB), "would take 200 MB"),
     (
         "policy",
@@ -133,6 +147,13 @@ def test_a_board_that_has_what_is_needed_says_nothing() -> None:
         limits=Limits(memory_bytes=100 * MB, reserve_memory_bytes=50 * MB),
     )
     assert examine(wanted, None, Policy(), FINE) == ""
+
+
+def test_what_must_stay_free_is_free_after_a_pull_and_hinders_nobody_who_pulls_nothing() -> None:
+    full = replace(FINE, free_bytes=100 * MB, images=stored())
+    assert examine(app(image_bytes=1000 * MB), None, Policy(), full) == ""
+    with pytest.raises(Refused, match="has 100 MB free, and 268 MB are needed"):
+        check_disk(app(), None, Policy(), full, pulled=True)
 
 
 def test_what_the_version_before_has_is_no_obstacle() -> None:

@@ -122,6 +122,7 @@ def test_every_field_is_looked_at() -> None:
     elsewhere = {
         "name", "image", "labels", "networks", "secrets", "configs",  # below
         "written", "replicas", "restarted", "pull", "depends_on", "restart", "update",  # not of the container
+            "image_bytes",
     }  # fmt: skip
     assert {field.name for field in fields(Service)} == shown | elsewhere
 
@@ -206,6 +207,7 @@ def of(service: Service, **more: Any) -> str:
         {"replicas": 0},
         {"restarted": 5},
         {"written": "web:1"},
+        {"image_bytes": 5},
         {"pull": "always"},
         {"depends_on": (Dependency("db"),)},
         {"restart": Restart("none")},
