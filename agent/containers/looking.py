@@ -63,8 +63,10 @@ async def facts(engine: Engine, look: Look, others: Iterable[App], routes: Itera
         known | {name: image for name, image in look.images.items() if not image.broken},
         tuple(others),
         tuple((each.labels[LABEL_APP], each.labels) for each in running),
-        frozenset(look.volumes),
+        look.volumes,
+        look.networks,
         os.path.exists,
+        os.path.realpath,
         _port_refusal,
         tuple((route.app, route.host_ip, route.port) for route in routes),
     )

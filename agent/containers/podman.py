@@ -53,6 +53,7 @@ from agent.containers.engine import LABEL_APP, Check, Container, Image, Info, Lo
 from agent.containers.pull import Pull
 from agent.wire.apps import LogLine, Progress
 from agent.wire.errors import LinkDown, Refused
+from agent.wire.order import MAX_FILE_BYTES
 
 T = TypeVar("T")
 
@@ -65,7 +66,6 @@ SLOW_THREADS = 4
 STOP_THREADS = 8
 MAX_LINES = 10_000
 GUESSER = "charset_normalizer"
-MAX_SECRET = 511_999
 """Bytes that Podman takes in a secret."""
 
 
@@ -243,9 +243,9 @@ class Podman:
 
     async def create_secret(self, name: str, content: bytes, labels: Mapping[str, str]) -> None:
         what = f"making the secret {name}"
-        if not 0 < len(content) <= MAX_SECRET:
+        if not 0 < len(content) <= MAX_FILE_BYTES:
             raise Refused(
-                f"{what}: it has {len(content)} bytes, Podman takes 1 to {MAX_SECRET}", code="engine"
+                f"{what}: it has {len(content)} bytes, Podman takes 1 to {MAX_FILE_BYTES}", code="engine"
             )
         # Secrets have labels since 4.5; what their driver does not know it keeps.
         params = {"name": name, "driver": "file", "driveropts": json.dumps(dict(labels))}

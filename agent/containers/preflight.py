@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from agent.containers.engine import Image, Info
+from agent.containers.engine import LABEL_APP, Image, Info
 from agent.containers.names import LABEL_DIRECT, LABEL_PROXIED, overlap, read_ports
-from agent.containers.policy import Policy
+from agent.containers.policy import Policy, link_refusal, thing_refusal
 from agent.wire.errors import Refused
 from agent.wire.order import App, Port, Service
 
@@ -30,9 +30,10 @@ class Facts:
     ``free_bytes``: of the disk with the images, None where that cannot be told; ``memory_free_bytes``:
     what programs could have now.  ``images``: those that are there, by each of their names.
     ``others``: the manifests of the other apps that run here.  ``labels``: of all containers that run.
-    ``volumes``: the names of those there are.  ``exists`` tells whether a path of the board does, and
-    ``port_refusal`` why a port cannot be listened on.  ``served``: app, address and number of the ports that
-    the proxy has, for containers that are not started yet, too.
+    ``volumes`` and ``networks``: those there are, by name, with their labels.  ``exists`` tells whether a
+    path of the board does, ``resolve`` where its links lead, and ``port_refusal`` why a port cannot be
+    listened on.  ``served``: app, address and number of the ports that the proxy has, for containers that are
+    not started yet, too.
     """
 
     info: Info
@@ -41,8 +42,10 @@ class Facts:
     images: Mapping[str, Image] = field(default_factory=dict)
     others: tuple[App, ...] = ()
     labels: tuple[tuple[str, Mapping[str, str]], ...] = ()
-    volumes: frozenset[str] = frozenset()
+    volumes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    networks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     exists: Callable[[str], bool] = lambda path: True
+    resolve: Callable[[str], str] = lambda path: path
     port_refusal: Callable[[str, int, str], Refused | None] = lambda host_ip, port, protocol: None
     served: tuple[tuple[str, str, int], ...] = ()
 
@@ -53,9 +56,11 @@ def examine(app: App, good: App | None, policy: Policy, facts: Facts) -> str:
         _check_architecture(service, facts)
         _check_pull(service, facts)
         _check_paths(service, facts)
+        if (refused := link_refusal(policy, app, service, facts.resolve)) is not None:
+            raise refused
         _check_replicas(service)
         _check_memory_limits(service, facts.info)
-    _check_volumes(app, facts)
+    _check_things(app, policy, facts)
     _check_ports(app, facts)
     check_disk(app, good, policy, facts)
     return _check_memory(app, good, policy, facts)
@@ -117,14 +122,21 @@ def _check_memory_limits(service: Service, info: Info) -> None:
         )
 
 
-def _check_volumes(app: App, facts: Facts) -> None:
+def _check_things(app: App, policy: Policy, facts: Facts) -> None:
+    """What is there under the name of a volume or network must be for apps; it is not made anew."""
     for volume in app.volumes:
         if volume.external and volume.name not in facts.volumes:
             raise Refused(
                 f"there is no volume {volume.name} on this board",
                 code="volume",
-                hint=f"podman volume create {volume.name}",
+                hint=f"`podman volume create --label {LABEL_APP}={app.name} {volume.name}` makes one",
             )
+    there = [("the volume", each.name, facts.volumes) for each in app.volumes]
+    there += [("the network", each.name, facts.networks) for each in app.networks]
+    for what, name, things in there:
+        labels = things.get(name)
+        if labels is not None and (refused := thing_refusal(policy, what, name, labels)) is not None:
+            raise refused
 
 
 # --- ports -------------------------------------------------------------------------------------

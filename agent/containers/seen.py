@@ -79,7 +79,7 @@ class Sight:
     @property
     def serves(self) -> bool:
         """Whether others reach it under the name of its service."""
-        return self.runs and (LABEL_BARE not in self.container.labels or self.switched)
+        return self.runs and (not self.container.labels.get(LABEL_BARE) or self.switched)
 
     @property
     def ended(self) -> bool:

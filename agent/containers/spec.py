@@ -32,6 +32,7 @@ from agent.containers.names import (
     digest,
     direct_ports,
     find_service,
+    foreign,
     proxied_ports,
     secret_names,
 )
@@ -47,7 +48,10 @@ HEALTH_LOG = {"healthLogDestination": "local", "healthMaxLogCount": 5, "healthMa
 
 
 def labels(app: App, service: Service, slot: int, *, proxy: bool, bare: bool) -> dict[str, str]:
-    """The labels of a container: the service's own, and what we find it again by."""
+    """The labels of a container: the service's own, and what we find it again by.
+
+    All of ours are there, even when they are empty: an image brings labels, too, and those hide behind them.
+    """
     direct = (
         f"{port.host_ip}:{port.published}/{port.protocol}"
         for port in direct_ports(service, proxy=proxy)
@@ -67,7 +71,7 @@ def labels(app: App, service: Service, slot: int, *, proxy: bool, bare: bool) ->
         LABEL_DIRECT: " ".join(direct),
         LABEL_PROXIED: " ".join(proxied),
     }
-    return {**service.labels, **{key: value for key, value in ours.items() if value}}
+    return {**foreign(service.labels), **ours}
 
 
 def aliases(app: App, service: Service, network: str) -> list[str]:

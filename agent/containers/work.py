@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from agent.containers import spec
-from agent.containers.engine import LABEL_APP, Engine, Login
+from agent.containers.engine import LABEL_APP, Engine, Login, Thing
 from agent.containers.memory import Memory
-from agent.containers.names import LABEL_SHARED, LABEL_SPEC, definition, find_service
-from agent.containers.policy import Policy, registry_of
+from agent.containers.names import LABEL_SHARED, LABEL_SPEC, definition, find_service, foreign
+from agent.containers.policy import Policy, link_refusal, registry_of
 from agent.containers.preflight import wrong_architecture
 from agent.containers.publish import Routes
 from agent.containers.routes import Route
@@ -104,11 +105,13 @@ class Worker:
             case StopAll(stops):
                 await self._stop_all(job, stops, proxy)
             case Start(name):
+                self._check_links(job)
                 await self._memory.started(name, job.app.name)
                 await self._engine.start(job.id(name))
             case Switch(name):
                 await self._switch(job, name)
             case Create(name, _, slot, bare):
+                self._check_links(job)
                 await self._memory.removed([name])  # of one that had this name before
                 await self._engine.create(spec.body(job.app, job.service, slot, proxy=job.proxy, bare=bare))
             case Remove(name):
@@ -116,6 +119,14 @@ class Worker:
                 await self._memory.removed([name])
             case _:
                 await self._supply(job)
+
+    def _check_links(self, job: Job) -> None:
+        """Look once more where paths lead: since they were allowed, an app may have made links."""
+        service = find_service(job.app, getattr(job.step, "service", ""))
+        if service is not None:
+            refused = link_refusal(self._policy(), job.app, service, os.path.realpath)
+            if refused is not None:
+                raise refused
 
     async def _stop(self, job: Job, step: Stop, proxy: Proxy | None) -> None:
         if step.drain and proxy is not None:
@@ -144,7 +155,7 @@ class Worker:
         labels, engine = {LABEL_APP: job.app.name}, self._engine
         match job.step:
             case CreateNetwork(network):
-                labels = {**network.labels, **labels, LABEL_SPEC: definition(network)}
+                labels = {**foreign(network.labels), **labels, LABEL_SPEC: definition(network)}
                 labels |= {LABEL_SHARED: "1"} if network.shared else {}
                 await _once(
                     engine.create_network(
@@ -154,13 +165,23 @@ class Worker:
                         ipv6=network.ipv6,
                         subnet=network.subnet,
                         gateway=network.gateway,
-                    )
+                    ),
+                    engine.networks,
+                    lambda thing: thing.name == network.name and LABEL_APP in thing.labels,
                 )
             case CreateVolume(volume):
-                labels = {**volume.labels, **labels, LABEL_SPEC: definition(volume)}
-                await _once(engine.create_volume(volume.name, labels, volume.driver_options))
+                labels = {**foreign(volume.labels), **labels, LABEL_SPEC: definition(volume)}
+                await _once(
+                    engine.create_volume(volume.name, labels, volume.driver_options),
+                    engine.volumes,
+                    lambda thing: thing.name == volume.name and LABEL_APP in thing.labels,
+                )
             case CreateSecret(name, source):
-                await _once(engine.create_secret(name, self._content(source), labels))
+                await _once(
+                    engine.create_secret(name, self._content(source), labels),
+                    engine.secrets,
+                    lambda thing: thing.name == name and thing.labels.get(LABEL_APP) == job.app.name,
+                )
             case RemoveImage(reference):
                 image = await engine.find_image(reference)
                 if image is not None:
@@ -234,10 +255,20 @@ class Worker:
                     await asyncio.sleep(DRAIN_LOOK_S)
 
 
-async def _once(making: Awaitable[object]) -> None:
-    """What is there already need not be made: the agent died after it was."""
+async def _once(
+    making: Awaitable[object],
+    looking: Callable[[], Awaitable[Iterable[Thing]]],
+    is_ours: Callable[[Thing], bool],
+) -> None:
+    """What is there already need not be made: the agent died after it was.  Somebody else's is not ours."""
     try:
         await making
     except Refused as error:
         if error.code != "exists":
             raise
+        if not any(map(is_ours, await looking())):
+            raise Refused(
+                f"{error}, and it was not made for the app",
+                code="name-taken",
+                hint="rename what is there, or remove it if nobody needs it",
+            ) from error

@@ -36,14 +36,23 @@ Noun = Annotated[
 ]
 """What compose calls a service, network, volume, secret or config."""
 Pinned = Annotated[
-    str, Match(r"[a-z0-9][A-Za-z0-9_.:/-]{0,255}@sha256:[0-9a-f]{64}", "an image pinned by its digest")
+    str,
+    Match(
+        r"(?=localhost/|[^/]*[.:][^/]*/)[a-z0-9][A-Za-z0-9_.:/-]{0,255}@sha256:[0-9a-f]{64}",
+        "an image with its registry, pinned by its digest",
+    ),
 ]
+"""The first part has a dot or a port, or is "localhost": for a name without registry, a board might have one
+of its own."""
 Path = Annotated[str, Length(1, 4096)]
 Words = Annotated[tuple[Annotated[str, Length(0, 65536)], ...], Length(0, 1024)]
 Pairs = Annotated[dict[str, Annotated[str, Length(0, 65536)]], Length(0, 1024)]
 Names = Annotated[tuple[Annotated[str, Length(1, 256)], ...], Length(0, 256)]
 Clockwise = Annotated[str, Match(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", "HH:MM-HH:MM")]
 """A time of day in the board's own zone; one that ends before it begins goes over midnight."""
+MAX_FILE_BYTES = 511_999
+"""The most that a secret or a config may have: Podman takes no larger ones, and no empty ones."""
+MAX_LOG_BYTES = 50_000_000
 
 
 # --- parts of a service ------------------------------------------------------------------------
@@ -94,11 +103,14 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How to ask a container whether it is well: ``test`` as compose has it, "CMD" or "CMD-SHELL" first."""
+    """How to ask a container whether it is well: ``test`` as compose has it, "CMD" or "CMD-SHELL" first.
+
+    Each time costs the board a process or two, so it is not asked more often than each second.
+    """
 
     test: Words
-    interval_ms: Annotated[int, Range(1, 86_400_000)] = 30_000
-    timeout_ms: Annotated[int, Range(1, 86_400_000)] = 30_000
+    interval_ms: Annotated[int, Range(1_000, 86_400_000)] = 30_000
+    timeout_ms: Annotated[int, Range(1_000, 86_400_000)] = 30_000
     retries: Annotated[int, Range(1, 1000)] = 3
     start_period_ms: Annotated[int, Range(0, 86_400_000)] = 0
 
@@ -224,7 +236,7 @@ class Service:
     open_stdin: bool = False
     privileged: bool = False
     oom_score_adj: Annotated[int, Range(-1000, 1000)] | None = None
-    log_max_bytes: Annotated[int, Range(4096, 2**31)] = 5_000_000
+    log_max_bytes: Annotated[int, Range(4096, MAX_LOG_BYTES)] = 5_000_000
     log_driver: Literal["k8s-file", "journald", "none"] = "k8s-file"
 
 
@@ -268,7 +280,7 @@ class Config:
 
     name: Noun
     version: Annotated[str, Match(r"[a-z0-9]{1,64}", "lower-case letters and digits")]
-    content: Annotated[str, Length(0, 512 * 1024)] = ""
+    content: Annotated[str, Length(0, MAX_FILE_BYTES)] = ""
     box: Annotated[str, Length(0, 1024 * 1024)] = field(default="", repr=False)
 
 

@@ -56,8 +56,8 @@ def test_a_first_deployment_makes_what_is_needed_in_order() -> None:
         "pull good",
         "network demo_default",
         "volume demo_data",
-        "secret demo_key_v1",
-        "secret demo_conf_c1",
+        "secret demo.key.v1",
+        "secret demo.conf.c1",
         "create web.0",
         "start web.0",
         "accept 1",
@@ -235,7 +235,7 @@ def test_what_is_not_needed_any_more_goes_and_volumes_stay() -> None:
         demo(2, web(networks=(), secrets=(Given("key", "/k"),)), secrets=(two,)), networks=()
     )
     done = board.settle()
-    assert done[-3:] == ["remove web.0", "remove demo_key_v1", "remove demo_default"]
+    assert done[-3:] == ["remove web.0", "remove demo.key.v1", "remove demo_default"]
     assert board.volumes.keys() == {"theirs", "demo_data"}
 
 
@@ -481,7 +481,7 @@ def test_an_app_that_goes_leaves_its_volumes() -> None:
     board = deployed(web(mounts=DATA, secrets=(Given("key", "/k"),)), secrets=(Secret("key", "v1", "b"),))
     board.ordered = None
     done = board.settle()
-    assert done == ["stop web.0", "remove web.0", "remove demo_key_v1", "remove demo_default"]
+    assert done == ["stop web.0", "remove web.0", "remove demo.key.v1", "remove demo_default"]
     assert board.volumes.keys() == {"theirs", "demo_data"}
 
 

@@ -720,13 +720,97 @@ async def test_what_is_not_ours_is_never_touched(tmp_path: Path) -> None:
         await house.podman.create_volume("demo_data", {})
         await house.podman.create({"name": "theirs", "image": theirs, "labels": {}})
         await house.order(demo(1, web(house, mounts=DATA)))
-        await house.until_running(1)
-        await house.order(App("demo", 2, purge=True))
+        failure = await failed(house, 1)
+        assert (failure.code, "`external`" in failure.hint) == ("policy", True)
+        house.policy.write_text('external = ["demo_data", "demo_default"]')
+        await house.order(demo(2, web(house, mounts=DATA)))
+        await house.until_running(2)
+        await house.order(App("demo", 3, purge=True))
         await house.until(lambda: not house.is_known())
         assert list(house.podman.by_name) == ["theirs"]
         assert [each.name for each in await house.podman.networks()] == ["demo_default"]
         assert [each.name for each in await house.podman.volumes()] == ["demo_data"]
         assert LABEL_APP not in house.podman.by_name["theirs"].labels
+
+
+def states(house: House) -> list[tuple[str, str]]:
+    return [(app.name, app.state) for app in house.report.apps]
+
+
+@virtual
+async def test_secrets_of_two_apps_never_share_a_name(tmp_path: Path) -> None:
+    async with House.open(tmp_path) as house:
+        for name, secret in (("a", "b_c"), ("a_b", "c")):
+            given = (Given(secret, "/key"),)
+            service = web(house, networks=(), secrets=given)
+            await house.order(
+                App(name, 1, services=(service,), secrets=(Secret(secret, "v1", sealed(name.encode())),))
+            )
+            await house.until(lambda name=name: (name, "running") in states(house))
+        assert sorted(each.files["/key"] for each in house.podman.by_name.values()) == [b"a", b"a_b"]
+
+
+@virtual
+async def test_a_secret_of_somebody_else_is_neither_used_nor_asked_for_without_end(tmp_path: Path) -> None:
+    async with House.open(tmp_path) as house:
+        await house.podman.create_secret("demo.key.v1", b"theirs", {})
+        service = web(house, secrets=(Given("key", "/key"),))
+        await house.order(demo(1, service, secrets=(Secret("key", "v1", sealed(b"ours")),)))
+        failure = await failed(house, 1)
+        assert (failure.code, failure.step) == ("name-taken", "making key")
+        assert house.podman.calls.count("create_secret demo.key.v1") <= 2
+
+
+@virtual
+async def test_a_link_that_an_app_makes_on_the_board_leads_it_nowhere(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shown = data / "shown"
+    shown.mkdir(parents=True)
+    async with House.open(tmp_path) as house:
+        house.policy.write_text(f'binds = ["{data}"]')
+        mounts = (Mount("bind", "/d", str(shown)),)
+        await house.order(demo(1, web(house, mounts=mounts)))
+        await house.until_running(1)
+        shown.rmdir()
+        shown.symlink_to("/")
+        await house.order(demo(2, web(house, tag="2", mounts=mounts)))
+        failure = await failed(house, 2)
+        assert (failure.code, failure.step) == ("policy", "looking whether it can run here")
+        assert f"the board's path /, to which {shown} leads" in failure.reason
+        # It is not started again with it either, and comes up when the link leads to where it may.
+        house.podman.end(house.running_names[0], 1)
+        await house.until(lambda: "to which" in house.state().step)
+        assert house.running_names == []
+        shown.unlink()
+        (data / "real").mkdir()
+        shown.symlink_to(data / "real")
+        await house.until(lambda: len(house.running_names) == 1)
+
+
+@virtual
+async def test_a_policy_that_is_too_long_lets_nothing_new_in(tmp_path: Path) -> None:
+    async with House.open(tmp_path) as house:
+        await house.order(demo(1, web(house)))
+        await house.until_running(1)
+        old = house.running_names
+        house.policy.write_text("privileged = true\n" + "#" * 70_000 + "\nregistries = []\n")
+        await house.order(demo(2, web(house, tag="2")))
+        await house.until(lambda: house.state().state == "waiting")
+        assert "policy.toml is over 64 KiB" in house.state().step
+        assert house.running_names == old
+
+
+@virtual
+async def test_labels_that_somebody_wrote_by_hand_publish_nothing(tmp_path: Path) -> None:
+    async with House.open(tmp_path) as house:
+        theirs = house.podman.publish("registry.example/theirs")
+        house.podman.store(theirs)
+        labels = {LABEL_APP: "demo", "lichen.service": "web"}
+        labels |= {"lichen.direct": "x", "lichen.proxied": "garbage"}
+        await house.podman.create({"name": "theirs", "image": theirs, "labels": labels})
+        await house.podman.start("theirs")
+        await house.order(demo(1, web(house)))
+        await house.until_running(1)
 
 
 # --- what has to be waited for -------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agent.containers import names, policy, spec
-from agent.containers.names import container_name, digest
+from agent.containers.names import container_name, digest, secret_name
 from agent.containers.spec import body
 from agent.wire.errors import Refused
 from agent.wire.order import (
@@ -134,9 +134,29 @@ def test_networks_have_aliases_by_which_others_find_a_service() -> None:
     assert made(service, bare=True)["labels"]["lichen.bare"] == "1"
 
 
+def test_a_secret_has_a_name_that_podman_takes_and_no_other_has() -> None:
+    names = [
+        secret_name(*each)
+        for each in (
+            ("a", "b_c", "v1"),
+            ("a_b", "c", "v1"),
+            ("a", "b.c", "v1"),
+            ("a", "b", "c.v1"),
+            ("a" * 40, "b" * 128, "c" * 64),
+            ("a" * 40, "b" * 127, "c" * 64),
+        )
+    ]
+    assert names[0] == "a.b_c.v1"
+    assert max(map(len, names)) <= 64
+    assert len(set(names)) == len(names) - 1  # a version has no dot
+
+
 def test_labels_tell_what_a_container_is() -> None:
     service = replace(
-        PLAIN, labels={"a": "b", "lichen.app": "x"}, restarted=2, ports=(Port(53, 53, "udp"), Port(80, 0))
+        PLAIN,
+        labels={"a": "b", "lichen.app": "x", "lichen.proxied": ":22>8080"},
+        restarted=2,
+        ports=(Port(53, 53, "udp"), Port(80, 0)),
     )
     labels = made(service, slot=1)["labels"]
     assert labels.pop("lichen.spec") == digest(app(service), service, proxy=True)
@@ -147,6 +167,8 @@ def test_labels_tell_what_a_container_is() -> None:
         "lichen.slot": "1",
         "lichen.revision": "3",
         "lichen.restarted": "2",
+        "lichen.bare": "",
+        "lichen.proxied": "",
         "lichen.direct": ":53/udp",
     }
 
@@ -163,8 +185,8 @@ def test_secrets_and_configs_are_files_of_their_version() -> None:
     service = replace(PLAIN, secrets=(Given("key", "/k", 1, 2, 0o400),), configs=(Given("conf", "/c"),))
     manifest = {"secrets": (Secret("key", "v2", "b"),), "configs": (Config("conf", "c1"),)}
     assert made(service, **manifest)["secrets"] == [
-        {"Source": "demo_key_v2", "Target": "/k", "UID": 1, "GID": 2, "Mode": 0o400},
-        {"Source": "demo_conf_c1", "Target": "/c", "UID": 0, "GID": 0, "Mode": 0o444},
+        {"Source": "demo.key.v2", "Target": "/k", "UID": 1, "GID": 2, "Mode": 0o400},
+        {"Source": "demo.conf.c1", "Target": "/c", "UID": 0, "GID": 0, "Mode": 0o444},
     ]
 
 
