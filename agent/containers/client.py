@@ -10,13 +10,14 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from agent.containers import answers
 from agent.containers.engine import LABEL_APP, Check, Container, Image
+from agent.wire.apps import LogLine
 from agent.wire.errors import LinkDown, Refused
 
 CONNECT_S = 3.0
@@ -25,6 +26,8 @@ CHANGE_S = 60.0
 """Of create, start, remove: on a slow card a container's volumes are filled in it."""
 CHECK_S = 30.0
 """Of a healthcheck that names no time limit."""
+CHUNK = 64 * 1024
+"""Bytes of a log that are read at a time."""
 BROKEN = re.compile(r'image "([0-9a-f]{64})"')
 NOT_STARTED = ("configured", "created")
 OURS = json.dumps({"label": [LABEL_APP]})
@@ -190,6 +193,24 @@ def remove_container(client: Client, id: str) -> None:
     client.delete(what, path, params)
 
 
+def leave(client: Client, network: str, id: str) -> None:
+    """Take a container's aliases on a network, and leave it its address there, also that of its interface.
+
+    Podman can only take it off and put it on again, which is over in half a second: connections notice
+    nothing but a pause.
+    """
+    what, path = f"taking the names of {id} on {network}", f"/networks/{path_of(network)}"
+    said = client.get(what, f"/containers/{path_of(id)}/json")
+    there = (said["NetworkSettings"].get("Networks") or {}).get(network)
+    if there is None:
+        return
+    addresses = [there.get("IPAddress"), there.get("GlobalIPv6Address")]
+    kept = {"static_ips": [each for each in addresses if each], "static_mac": there.get("MacAddress")}
+    client.post(what, f"{path}/disconnect", {"Container": id})
+    body = {"container": id, "aliases": [], **{key: value for key, value in kept.items() if value}}
+    client.post(what, f"{path}/connect", body)
+
+
 def run_check(client: Client, id: str) -> Check:
     """Run a container's healthcheck now, for no longer than it says itself."""
     what, path = f"checking {id}", f"/containers/{path_of(id)}"
@@ -216,6 +237,26 @@ def run_check(client: Client, id: str) -> Check:
     if not log:
         return Check(result.get("Status") == "healthy")
     return Check(log[-1]["ExitCode"] == 0, log[-1].get("Output") or "")
+
+
+def read_log(client: Client, id: str, params: Mapping[str, Any]) -> list[LogLine]:
+    """The last lines of a log.  It is read as it comes: a log may be larger than the memory of a board."""
+    what, began_s = f"reading the log of {id}", time.monotonic()
+
+    def chunks() -> Iterator[bytes]:
+        for chunk in answer.iter_content(CHUNK):
+            if time.monotonic() - began_s > CHANGE_S:
+                raise LinkDown(f"{what}: it has no end within {CHANGE_S:g} s", code="podman-down")
+            yield chunk
+
+    answer = client.ask(
+        "GET", what, f"/containers/{path_of(id)}/logs", params=params, limit_s=LIST_S, stream=True
+    )
+    with contextlib.closing(answer):
+        try:
+            return answers.read_log(chunks())
+        except OSError as error:
+            raise LinkDown(f"{what}: Podman went away", code="podman-down") from error
 
 
 def path_of(name: str) -> str:

@@ -186,7 +186,11 @@ class Engine(Protocol):
         """Remove it by force, with its anonymous volumes; no error when it is not there."""
 
     async def check(self, id: str) -> Check:
-        """Run its healthcheck now; Refused (code "no-check") when it has none."""
+        """Run its healthcheck; Refused (code "no-check") when it has none.
+
+        One that takes longer than it says itself has failed.  That time begins when it does: it may have
+        to wait for others first.
+        """
 
     async def connect(self, network: str, id: str, aliases: Sequence[str]) -> None:
         """Put it on one more network; Refused (code "exists") when it is on that."""
@@ -198,6 +202,12 @@ class Engine(Protocol):
         """Let the containers at these addresses learn anew how the board is reached.
 
         Whenever one comes or goes, those that stay may have lost the way: `agent.containers.greeting`.
+        """
+
+    async def leave(self, network: str, id: str) -> None:
+        """Take its aliases on a network from a container that runs, and leave it its address.
+
+        Who is connected to it stays so.  The address is bound to it until it is connected anew.
         """
 
     async def logs(

@@ -6,7 +6,7 @@ the only one that writes.
 
 - Of each app: the manifest that came up last, why a revision failed, and which update has begun when.
 - Of each container: in which boot it was started, so that one that ended by itself can be told from one
-  that the agent stopped, or the power; and whether it was switched to.
+  that the agent stopped, or the power; and whether others find it by the names of its service.
 - The images that were pulled for apps, so that nobody else's are ever pruned.
 """
 
@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from agent.base.sqlite import Connection, Database
 from agent.containers.aim import REMOVAL, Kept, Past
+from agent.containers.seen import Standing
 from agent.wire.apps import Failure
 from agent.wire.decode import decode_json
 from agent.wire.order import App
@@ -51,14 +52,18 @@ CREATE TABLE images (reference TEXT PRIMARY KEY) STRICT;
 """
 
 
+STANDINGS: tuple[Standing, ...] = ("made", "switched", "left", "bare")
+"""As they are numbered in the column ``switched``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Life:
-    """Of a container: the boot in which it was started (empty: it was stopped since), and whether it
-    was switched to."""
+    """Of a container: the boot in which it was started (empty: it was stopped since), and how it stands
+    with its names."""
 
     app: str
     boot: str = ""
-    switched: bool = False
+    standing: Standing = "made"
 
 
 class Memory:
@@ -93,7 +98,7 @@ class Memory:
         for name, app, boot, switched in connection.execute(
             "SELECT name, app, boot, switched FROM containers"
         ):
-            self._lives[name] = Life(app, boot, bool(switched))
+            self._lives[name] = Life(app, boot, STANDINGS[switched])
         self._images = {reference for (reference,) in connection.execute("SELECT reference FROM images")}
 
     # --- apps ------------------------------------------------------------------------------------
@@ -150,10 +155,6 @@ class Memory:
 
     # --- containers ------------------------------------------------------------------------------
 
-    def life(self, name: str) -> Life | None:
-        """What is remembered of a container."""
-        return self._lives.get(name)
-
     def has_run(self, name: str) -> bool:
         """Whether the agent has started it in this boot, and not stopped it since."""
         life = self._lives.get(name)
@@ -170,9 +171,14 @@ class Memory:
         if life is not None and life.boot:
             await self._keep_life(name, replace(life, boot=""))
 
-    async def switched(self, name: str, app: str) -> None:
-        """A container that was made bare has its aliases."""
-        await self._keep_life(name, replace(self._lives.get(name, Life(app)), switched=True))
+    def standing(self, name: str) -> Standing:
+        """How a container stands with its names."""
+        life = self._lives.get(name)
+        return "made" if life is None else life.standing
+
+    async def stands(self, name: str, app: str, standing: Standing) -> None:
+        """A container stands otherwise with its names now, or is about to."""
+        await self._keep_life(name, replace(self._lives.get(name, Life(app)), standing=standing))
 
     async def removed(self, names: Iterable[str]) -> None:
         """Containers that are not there any more."""
@@ -188,7 +194,7 @@ class Memory:
         return frozenset(self._lives)
 
     async def _keep_life(self, name: str, life: Life) -> None:
-        row = (name, life.app, life.boot, int(life.switched))
+        row = (name, life.app, life.boot, STANDINGS.index(life.standing))
         await self._write("INSERT OR REPLACE INTO containers VALUES (?, ?, ?, ?)", [row])
         self._lives[name] = life
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -31,6 +32,7 @@ from typing import Any
 from agent.wire.errors import Refused
 from agent.wire.order import App, Config, Network, Port, Restart, Secret, Service, Update, Volume
 from agent.wire.plain import dumps
+from agent.wire.rights import is_reserved
 
 LABEL_SERVICE = "lichen.service"
 LABEL_SLOT = "lichen.slot"
@@ -45,6 +47,10 @@ LABEL_DIRECT = "lichen.direct"
 """The numbered ports that Podman publishes for it, as "address:port/protocol address:port/protocol"."""
 LABEL_PROXIED = "lichen.proxied"
 """The ports that the proxy publishes for it, as "address:port>target"."""
+MAX_SECRET_NAME = 64
+_PORT = re.compile(
+    r"(?P<address>[0-9A-Fa-f.:]*):(?P<number>[0-9]{1,5})(/|>(?=[0-9]))(?P<rest>[a-z]+|[0-9]{1,5})"
+)
 
 ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - it is compared with
 
@@ -64,8 +70,20 @@ def named(app: App, service: Service, slot: int, spec: str) -> str:
 
 
 def secret_name(app: str, name: str, version: str) -> str:
-    """What Podman calls a secret or config: versions live side by side during an update."""
-    return f"{app}_{name}_{version}"
+    """What Podman calls a secret or config: versions live side by side during an update.
+
+    No app has a dot in its name and no version has one, so two never share a name; nor does one that is
+    too long for Podman 4, for it has one dot where others have two.
+    """
+    full = f"{app}.{name}.{version}"
+    if len(full) <= MAX_SECRET_NAME:
+        return full
+    return f"{app}.{hashlib.sha256(full.encode()).hexdigest()}"[:MAX_SECRET_NAME]
+
+
+def foreign(labels: Mapping[str, str]) -> dict[str, str]:
+    """The labels of a recipe, without any that would be taken for ours."""
+    return {label: value for label, value in labels.items() if not is_reserved(label)}
 
 
 def secret_names(app: App) -> dict[str, str]:
@@ -123,14 +141,16 @@ def overlap(one: str, other: str) -> bool:
 def read_ports(label: str) -> list[tuple[str, int, str]]:
     """Address, number and protocol (of LABEL_DIRECT) or target (of LABEL_PROXIED) of each port.
 
+    What cannot be read is left out: labels can be written by anybody who makes a container.
+
     >>> read_ports("127.0.0.1:80/tcp :53/udp"), read_ports(":8080>80")
     ([('127.0.0.1', 80, 'tcp'), ('', 53, 'udp')], [('', 8080, '80')])
     """
     found = []
     for word in label.split():
-        left, _, right = word.replace(">", "/").partition("/")
-        address, _, number = left.rpartition(":")
-        found.append((address, int(number), right))
+        port = _PORT.fullmatch(word)
+        if port and 0 < int(port["number"]) < 65536:
+            found.append((port["address"], int(port["number"]), port["rest"]))
     return found
 
 

@@ -10,7 +10,7 @@ How an update goes, from revision 1 to 2 of an app with a database and a web ser
 2.  **Services, in the order in which they depend on each other**, each as `agent.containers.replacing`
     says: a container whose digest is still right is left alone.  Stop-first: the old one stops, the new
     one starts.  Start-first: the new one starts without a name, must come up, is switched to (aliases
-    and published ports), and only then the old one is drained and stopped.
+    and published ports), and only then the old one gives up its names, is drained and stopped.
     Where a network of the app's own is to be another one, all of it stops first, and is made anew.
 3.  **The gate.**  Each new container must become healthy, or stay up for a while where it has no
     healthcheck.  While one is awaited, nothing else waits for it that need not.
@@ -44,7 +44,6 @@ from agent.containers.steps import (
     RemoveSecret,
     RemoveVolume,
     Step,
-    together,
 )
 from agent.wire.order import Config, Secret, Service
 
@@ -162,7 +161,7 @@ def _remade(scene: Scene) -> list[Step]:
 def _stops(scene: Scene, sights: list[Sight]) -> list[Step]:
     """Stop them, whoever depends on others first, and at the same time those that do not."""
     known = scene.aim.keep or scene.app
-    return [step for wave in waves(known, sights) for step in together([scene.stop(sight) for sight in wave])]
+    return [step for wave in waves(known, sights) for step in scene.stops(wave)]
 
 
 def _last_first(scene: Scene, sights: list[Sight]) -> list[Sight]:

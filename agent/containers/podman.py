@@ -4,8 +4,8 @@ Made by the agent with `open_engine` once a board has apps; podman-py costs 7 MB
 the first call.  Nothing else in the house imports it, and nothing here decides anything.
 
 podman-py blocks, so calls run in threads, each with a client of its own.  Two threads answer quick
-questions; what may take long (pulls, checks) has others, so that looking never waits for it, and stops,
-which may take as long as containers like, have their own, so that no check does.
+questions; what may take long (pulls, removals) has others, so that looking never waits for it.  Stops and
+checks, which may take as long as containers like, have their own, so that nothing else waits for those.
 Every call is bounded: by its time limit, a pull by the time without a word of it.  A caller that is
 cancelled leaves; a pull is then cut, everything else ends by its limit.
 
@@ -37,14 +37,15 @@ from agent.containers import answers, daemon, greeting
 from agent.containers.client import (
     CHANGE_S,
     CONNECT_S,
-    LIST_S,
     Client,
     create,
     find_image,
     image_path,
+    leave,
     list_containers,
     list_images,
     path_of,
+    read_log,
     remove_container,
     run_check,
     start,
@@ -64,6 +65,7 @@ STALL_S = 120.0
 QUICK_THREADS = 2
 SLOW_THREADS = 4
 STOP_THREADS = 8
+CHECK_THREADS = 4
 MAX_LINES = 10_000
 GUESSER = "charset_normalizer"
 """Bytes that Podman takes in a secret."""
@@ -110,6 +112,7 @@ class Podman:
         self._quick = concurrent.futures.ThreadPoolExecutor(QUICK_THREADS, "podman")
         self._slow = concurrent.futures.ThreadPoolExecutor(SLOW_THREADS, "podman-slow")
         self._stops = concurrent.futures.ThreadPoolExecutor(STOP_THREADS, "podman-stop")
+        self._checks = concurrent.futures.ThreadPoolExecutor(CHECK_THREADS, "podman-check")
         self._clients = threading.local()
         self._importing = threading.Lock()
         self._pulls: set[Pull] = set()
@@ -118,7 +121,7 @@ class Podman:
         """Cut what goes on, and let the threads end."""
         for pull in self._pulls:
             pull.cut()
-        for pool in (self._quick, self._slow, self._stops):
+        for pool in (self._quick, self._slow, self._stops, self._checks):
             pool.shutdown(wait=False, cancel_futures=True)
 
     async def _ask(
@@ -286,7 +289,7 @@ class Podman:
         await self._ask(lambda client: remove_container(client, id), slow=True)
 
     async def check(self, id: str) -> Check:
-        return await self._ask(lambda client: run_check(client, id), slow=True)
+        return await self._ask(lambda client: run_check(client, id), pool=self._checks)
 
     async def connect(self, network: str, id: str, aliases: Sequence[str]) -> None:
         body = {"container": id, "aliases": list(aliases)}
@@ -303,6 +306,9 @@ class Podman:
     async def greet(self, addresses: Collection[str]) -> None:
         greeting.greet(addresses)
 
+    async def leave(self, network: str, id: str) -> None:
+        await self._ask(lambda client: leave(client, network, id))
+
     async def logs(
         self, id: str, *, tail: int | None = None, since_ms: int | None = None
     ) -> Sequence[LogLine]:
@@ -310,11 +316,7 @@ class Podman:
         params["tail"] = min(MAX_LINES if tail is None else tail, MAX_LINES)
         if since_ms is not None:
             params["since"] = since_ms // 1000
-        path = f"/containers/{path_of(id)}/logs"
-        body = await self._ask(
-            lambda client: client.ask("GET", f"reading the log of {id}", path, params=params, limit_s=LIST_S)
-        )
-        lines = answers.read_log(body.content)
+        lines = await self._ask(lambda client: read_log(client, id, params))
         # Podman counts in whole seconds.
         return [line for line in lines if since_ms is None or (line.at_ms or 0) >= since_ms // 1000 * 1000]
 

@@ -239,9 +239,7 @@ def _is_allowed(policy: Policy, source: str) -> bool:
     return ".." not in path.parts and any(path.is_relative_to(root) for root in policy.binds)
 
 
-def link_refusal(
-    policy: Policy, app: App, service: Service, resolve: Callable[[str], str]
-) -> Refused | None:
+def link_refusal(policy: Policy, app: App, service: Service, resolve: Callable[[str], str]) -> Refused | None:
     """Why the containers of a service may not see a path of the board, given where links lead.
 
     ``resolve`` follows them.  An app that writes to a path of the board can make some there, so this is

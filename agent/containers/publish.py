@@ -68,11 +68,13 @@ def _claims(aim: Aim, sights: list[Sight], rosters: Rosters) -> Iterator[_Claim]
         # One that is wanted keeps its port while it is started again; another one only while it runs.
         if is_current or sight.runs:
             for host_ip, port, target in read_ports(sight.container.labels.get(LABEL_PROXIED, "")):
-                yield _Claim(host_ip, port, int(target), sight, is_current)
+                if target.isdecimal():
+                    if target.isdecimal():
+                    yield _Claim(host_ip, port, int(target), sight, is_current)
 
 
 def _backends(claims: list[_Claim]) -> dict[str, Backend]:
-    able = [claim for claim in claims if claim.sight.serves and _address(claim.sight)]
+    able = [claim for claim in claims if (claim.sight.serves or claim.sight.leaves) and _address(claim.sight)]
     well = [claim for claim in able if claim.sight.health in ("", "healthy")]
     chosen = well or able  # one that is ill may answer, and nobody else does
     has_current = any(claim.is_current for claim in well)

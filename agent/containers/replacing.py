@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from agent.containers.names import shared_with
 from agent.containers.scene import MOST_ENDS, Scene, in_order, why_stop_first
 from agent.containers.seen import Sight
-from agent.containers.steps import Await, Create, GiveUp, Start, Step, Switch, together
+from agent.containers.steps import Await, Create, GiveUp, Start, Step, Switch
 from agent.wire.order import Service
 
 
@@ -39,7 +39,7 @@ def _tend_slot(scene: Scene, service: Service, slot: int, olds: list[Sight]) -> 
         return [_gate(scene, service, sight)]
     if not sight.serves:
         return [Switch(sight.name, service.name)]
-    return list(together([scene.stop(old) for old in olds if old.slot == slot]))
+    return list(scene.stops([old for old in olds if old.slot == slot]))
 
 
 def _begin(scene: Scene, service: Service, slot: int, sight: Sight | None) -> Iterator[Step]:
@@ -53,7 +53,7 @@ def _begin(scene: Scene, service: Service, slot: int, sight: Sight | None) -> It
         yield Await(f"starting {service.name} again", sight.back_ms)
         return
     away = _in_the_way(scene, service, slot)
-    yield from together([scene.stop(old) for old in away])
+    yield from scene.stops(away)
     name = scene.name(service, slot)
     if sight is None:
         yield Create(name, service.name, slot, bare=_is_served(scene, service, away))

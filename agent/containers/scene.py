@@ -24,7 +24,7 @@ from agent.containers.names import (
 )
 from agent.containers.roster import Rosters
 from agent.containers.seen import Seen, Sight
-from agent.containers.steps import Stop
+from agent.containers.steps import Stop, StopAll, together
 from agent.wire.order import App, Network, Service
 
 GRACE_MS = 10_000
@@ -80,13 +80,37 @@ class Scene:
             and is_own(self.app, network, labels, self.seen.used)
         ]
 
-    def stop(self, sight: Sight, *, unwell: bool = False) -> Stop:
-        """The step that stops it; what is published by the proxy is drained first."""
+    def stop(self, sight: Sight, *, unwell: bool = False, going: Collection[Sight] = ()) -> Stop:
+        """The step that stops it; what is published by the proxy is drained first.
+
+        ``going`` are those that are stopped at the same time.
+        """
         known = [app for app in (self.aim.keep, self.app) if app is not None]
         found = [service for app in known if (service := find_service(app, sight.service)) is not None]
         grace_ms = found[0].stop_grace_ms if found else GRACE_MS
-        drain = LABEL_PROXIED in sight.container.labels and sight.serves and not unwell
-        return Stop(sight.name, sight.service, grace_ms, drain, unwell)
+        is_proxied = bool(sight.container.labels.get(LABEL_PROXIED))
+        drain = is_proxied and (sight.serves or sight.leaves) and not unwell
+        leave = () if unwell else self._left_behind(sight, going)
+        return Stop(sight.name, sight.service, grace_ms, drain, unwell, leave)
+
+    def stops(self, sights: Collection[Sight]) -> Iterator[Stop | StopAll]:
+        """The step that stops all of them at the same time, if there are any."""
+        return together([self.stop(sight, going=sights) for sight in sights])
+
+    def _left_behind(self, sight: Sight, going: Collection[Sight]) -> tuple[str, ...]:
+        """The networks on which somebody may ask for its service, and find others of it."""
+        others = [each for each in self.seen.containers if each not in going and each.runs]
+        if not sight.serves or not any(
+            each.service == sight.service and each.serves and each.health != "unhealthy" and each != sight
+            for each in others
+        ):
+            return ()
+        has_company = any(each.service != sight.service for each in others)
+        return tuple(
+            name
+            for name in sorted(sight.container.networks)
+            if has_company or name in self.seen.used or LABEL_SHARED in self.seen.networks.get(name, {})
+        )
 
     # --- how a service stands --------------------------------------------------------------------
 

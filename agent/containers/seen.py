@@ -22,6 +22,9 @@ from agent.containers.names import (
 )
 
 Health = Literal["", "starting", "healthy", "unhealthy"]
+Standing = Literal["made", "switched", "left", "bare"]
+"""How a container stands with the names of its service: as it was made; with them, since it was switched
+to; on its way out, with none any more; without any, since it is started again after that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,8 @@ class Sight:
     """One container.
 
     ``health`` is empty where there is no healthcheck.  ``up_ms``: how long it has been running.
-    ``switched``: it was made bare and has its aliases now.  ``rested``: it does not run because the
-    agent stopped it, or since before this boot; to start it is no restart.  ``ends``: how often it
+    ``rested``: it does not run because the agent stopped it, or since before this boot; to start it is no
+    restart.  ``ends``: how often it
     ended by itself, ``back_ms`` when it may be started again.
     """
 
@@ -38,7 +41,7 @@ class Sight:
     health: Health = ""
     health_output: str = ""
     up_ms: int = 0
-    switched: bool = False
+    standing: Standing = "made"
     rested: bool = False
     ends: int = 0
     back_ms: int = 0
@@ -79,7 +82,13 @@ class Sight:
     @property
     def serves(self) -> bool:
         """Whether others reach it under the name of its service."""
-        return self.runs and (not self.container.labels.get(LABEL_BARE) or self.switched)
+        is_named = self.standing == "made" and not self.container.labels.get(LABEL_BARE)
+        return self.runs and (is_named or self.standing == "switched")
+
+    @property
+    def leaves(self) -> bool:
+        """Whether it serves those who are connected to it, and nobody finds it any more."""
+        return self.runs and self.standing == "left"
 
     @property
     def ended(self) -> bool:

@@ -42,6 +42,7 @@ class Sighting:
         self._memory = memory
         self._mono_ms = mono_ms
         self._is_first = True
+        self._networks: dict[str, Mapping[str, str]] = {}  # the addresses of each, as they were last
         self._ending: dict[str, tuple[str, int]] = {}  # since when a container has been
 
     async def see(self, look: Look, aims: Mapping[str, Aim], busy: Collection[str]) -> dict[str, Seen]:
@@ -56,9 +57,13 @@ class Sighting:
         by_app: dict[str, list[Container]] = {app: [] for app in aims}
         for container in look.containers:
             told = self._ended(self.meters.told(container), now_ms)
+            if container.name in busy and self._memory.standing(container.name) == "left":
+                # For a moment it is off its network, and has the same address again after that.
+                told = replace(told, networks=self._networks.get(container.name, told.networks))
             by_app.setdefault(container.labels[LABEL_APP], []).append(told)
         if self._is_first:
             await self._adopt(by_app, aims)
+        self._networks = {each.name: each.networks for told in by_app.values() for each in told}
         self.endings.keep({each.name for each in look.containers})
         self._follow(look, by_app, aims)
         used = {app: _networks(aim) for app, aim in aims.items()}
@@ -139,7 +144,6 @@ class Sighting:
 
     def _sight(self, container: Container, aim: Aim | None, now_ms: int, *, is_busy: bool) -> Sight:
         name, up_ms = container.name, self.checks.up_ms(container.name)
-        life = self._memory.life(name)
         rested = is_busy or not self._memory.has_run(name)
         service = self._service(container, aim)
         policy = UNKNOWN if service is None else service.restart
@@ -153,7 +157,7 @@ class Sighting:
             self.checks.state(name),
             self.checks.output(name),
             up_ms,
-            switched=life is not None and life.switched,
+            standing=self._memory.standing(name),
             rested=rested,
             ends=self.endings.count(name),
             back_ms=self.endings.back_ms(name),

@@ -115,7 +115,8 @@ class Switch:
 class Stop:
     """Stop a container; ``drain``: when its connections have ended, or ``grace_ms`` have passed.
 
-    ``unwell``: because its healthcheck fails, which counts as an end of its own.
+    ``leave``: the networks on which others of its service answer, so that it gives up its names there
+    first.  ``unwell``: because its healthcheck fails, which counts as an end of its own.
     """
 
     name: str
@@ -123,6 +124,7 @@ class Stop:
     grace_ms: int
     drain: bool = False
     unwell: bool = False
+    leave: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -43,6 +44,11 @@ from agent.wire.apps import Progress
 from agent.wire.errors import Busy, Corrupt, LichenError, LinkDown, Refused
 from agent.wire.order import App, Config, Secret, Service
 
+log = logging.getLogger(__name__)
+
+SETTLE_S = 1.5
+"""How long one that has given up its names serves on at least: whoever had asked for it before connects by
+then, even where that begins in the moment in which it is off the network (RFC 6298: again after 1 s)."""
 DRAIN_LOOK_S = 0.2
 """How often to look whether connections have ended."""
 
@@ -106,6 +112,8 @@ class Worker:
                 await self._stop_all(job, stops, proxy)
             case Start(name):
                 self._check_links(job)
+                if self._memory.standing(name) == "left":
+                    await self._return(job, name)
                 await self._memory.started(name, job.app.name)
                 await self._engine.start(job.id(name))
             case Switch(name):
@@ -129,8 +137,12 @@ class Worker:
                 raise refused
 
     async def _stop(self, job: Job, step: Stop, proxy: Proxy | None) -> None:
+        if step.leave:
+            await self._leave(job, step)
+        settled_s = asyncio.get_running_loop().time() + (SETTLE_S if step.leave else 0)
         if step.drain and proxy is not None:
             await self._drain(job, proxy, step.name, step.grace_ms / 1000)
+        await asyncio.sleep(max(0, settled_s - asyncio.get_running_loop().time()))
         await self._memory.stopped(step.name)
         await self._engine.stop(job.id(step.name), step.grace_ms / 1000)
 
@@ -242,7 +254,23 @@ class Worker:
             await self._engine.disconnect(each.network, job.id(name))
             aliases = spec.aliases(job.app, job.service, each.network)
             await self._engine.connect(each.network, job.id(name), aliases)
-        await self._memory.switched(name, job.app.name)
+        await self._memory.stands(name, job.app.name, "switched")
+
+    async def _leave(self, job: Job, step: Stop) -> None:
+        """Let nobody find it any more who is not connected to it yet."""
+        await self._memory.stands(step.name, job.app.name, "left")
+        for network in step.leave:
+            try:
+                await self._engine.leave(network, job.id(step.name))
+            except Refused as error:  # it goes in any case
+                log.info("container keeps its names", extra={"container": step.name, "reason": str(error)})
+
+    async def _return(self, job: Job, name: str) -> None:
+        """Let go of the addresses to which it was bound when it left, and which others may have now."""
+        for each in job.service.networks:
+            await self._engine.disconnect(each.network, job.id(name))
+            await self._engine.connect(each.network, job.id(name), [])
+        await self._memory.stands(name, job.app.name, "bare")
 
     async def _drain(self, job: Job, proxy: Proxy, name: str, grace_s: float) -> None:
         """Wait until the connections have ended that a container has through the proxy."""

@@ -617,6 +617,29 @@ async def test_an_alias_moves_by_connecting_again(kit: Kit) -> None:
     assert kit.resolve(new, network, "web") == [address]
 
 
+async def test_one_that_leaves_keeps_its_address_and_loses_its_aliases(kit: Kit) -> None:
+    network = kit.name()
+    await kit.engine.create_network(network, {})
+    old = await running(kit, networks={network: {"aliases": ["web"]}})
+    new = await running(kit, networks={network: {"aliases": ["web"]}})
+    before = (await find(kit, old)).networks[network]
+    await kit.engine.leave(network, old)
+    await kit.engine.leave(network, old)
+    assert (await find(kit, old)).networks == {network: before}
+    assert kit.resolve(new, network, "web") == [(await find(kit, new)).networks[network]]
+    await kit.engine.stop(old, 1)
+    # Another one may have the address now: it starts anew with any.
+    other = await running(kit, networks={network: {"static_ips": [before]}})
+    await kit.engine.disconnect(network, old)
+    await kit.engine.connect(network, old, [])
+    await kit.engine.start(old)
+    addresses = {(await find(kit, name)).networks[network] for name in (old, new, other)}
+    assert len(addresses) == 3
+    await kit.engine.disconnect(network, old)
+    await kit.engine.leave(network, old)
+    assert (await find(kit, old)).networks == {}
+
+
 # --- health and logs ---------------------------------------------------------------------------------
 
 

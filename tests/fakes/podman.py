@@ -488,6 +488,14 @@ class FakePodman:
     async def greet(self, addresses: Collection[str]) -> None:
         self.greeted.append(set(addresses))
 
+    async def leave(self, network: str, id: str) -> None:
+        container = self._get(id)
+        async with self._call(f"leave {network} {container.name if container else id}"):
+            container = self._need(id)
+            self._need_network(network)
+            if network in container.aliases:
+                container.aliases[network] = ()
+
     async def logs(
         self, id: str, *, tail: int | None = None, since_ms: int | None = None
     ) -> Sequence[LogLine]:

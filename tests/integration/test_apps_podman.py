@@ -6,6 +6,7 @@ import asyncio
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -196,3 +197,54 @@ async def test_start_first_updates_cost_no_request(bench: Bench) -> None:
         async with asyncio.timeout(30):
             while bench.state is not None:
                 await asyncio.sleep(0.02)
+
+
+ASK = """
+while :; do
+  said=$(timeout 10 wget -q -O /dev/null http://web/ 2>&1) && echo well && continue
+  case "$said" in *"bad address"*) echo unknown;; *) echo "failed: $said";; esac
+done
+"""
+
+
+async def test_start_first_updates_cost_no_request_between_services(bench: Bench) -> None:
+    """Another service of the app asks by name all the while, each time by a new look-up and connection.
+
+    Whoever is found answers.  That nobody is found for a moment is aardvark-dns: 1.4 closes its sockets
+    whenever a network changes, and the next name server of the machine knows no containers.
+    """
+    more: dict[str, object] = {"update": Update(order="start-first"), "ports": ()}
+    image = bench.podman.registry.push("ask", command=["sh", "-c", f"trap 'exit 0' TERM; ({ASK}) & wait"])
+    network = (Attachment(f"{bench.name}_net"),)
+    ask = Service("ask", image, networks=network, update=Update(monitor_ms=500), stop_grace_ms=3000)
+
+    def app(revision: int) -> App:
+        made = bench.app(revision, str(revision), **more)
+        return replace(made, services=(*made.services, ask))
+
+    async with bench.running():
+        await bench.order(app(1))
+        await bench.until_running(1)
+        bench.podman.pin_bridge(f"{bench.name}_net")
+        state = bench.state
+        assert state is not None
+        name = next(each.name for each in state.containers if each.service == "ask")
+
+        def said() -> list[str]:
+            return bench.podman.podman("logs", name).splitlines()
+
+        async with asyncio.timeout(20):
+            first = len(said())
+            while said()[first:].count("well") < 10:
+                await asyncio.sleep(0.1)
+        first = len(said())
+        for revision in (2, 3, 4):
+            await bench.order(app(revision))
+            await bench.until_running(revision)
+        answers = said()[first:]
+        await bench.order()
+        async with asyncio.timeout(30):
+            while bench.state is not None:
+                await asyncio.sleep(0.02)
+    assert [each for each in answers if each.startswith("failed")] == []
+    assert answers.count("well") > 100

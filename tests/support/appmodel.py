@@ -206,8 +206,10 @@ class Board:
             case Start(name):
                 self._start(name)
             case Switch(name):
-                self._set(name, switched=True)
-            case Stop(name, unwell=unwell):
+                self._set(name, standing="switched")
+            case Stop(name, unwell=unwell, leave=leave):
+                if leave:
+                    self._set(name, standing="left")
                 ends = self.sights[name].ends + unwell
                 self._set(name, phase="exited", exit_code=0, rested=True, ends=ends)
             case StopAll(stops):
@@ -232,6 +234,8 @@ class Board:
                 self.now_ms += 1000 if until_ms is None else max(1, min(1000, until_ms - self.now_ms))
 
     def _start(self, name: str) -> None:
+        if self.sights[name].standing == "left":
+            self._set(name, standing="bare")
         sight = self.sights[name]
         taken = {
             port
@@ -263,8 +267,8 @@ def say(step: Step) -> str:  # noqa: C901 - a table
             return f"secret {name}"
         case Create(name, bare=bare):
             return f"create {_short(name)}{' bare' if bare else ''}"
-        case Stop(name, drain=drain):
-            return f"{'drain' if drain else 'stop'} {_short(name)}"
+        case Stop(name, drain=drain, leave=leave):
+            return f"{'drain' if drain else 'stop'} {_short(name)}{' leaving' if leave else ''}"
         case StopAll(stops):
             return " + ".join(say(stop) for stop in stops)
         case Start(name) | Switch(name) | Remove(name):

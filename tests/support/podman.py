@@ -85,6 +85,17 @@ class Stand:
                 if name != "podman":
                     self.podman(kind, "rm", name)
 
+    def pin_bridge(self, network: str) -> None:
+        """Keep the hardware address of a network's bridge, as udev does on a board (99-default.link).
+
+        Else it is that of a port, changes when that goes, and whoever asks for a name just then waits for
+        its resolver to ask again.
+        """
+        [about] = json.loads(self.podman("network", "inspect", network))
+        bridge = about["network_interface"]
+        address = Path(f"/sys/class/net/{bridge}/address").read_text().strip()
+        subprocess.run(["ip", "link", "set", "dev", bridge, "address", address], check=True)
+
     def kill_service(self, engine: Podman) -> None:
         """End the service as a crash does, in whatever it is doing."""
         assert engine.service is not None

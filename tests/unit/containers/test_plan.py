@@ -139,6 +139,42 @@ def test_start_first_stops_the_old_one_when_the_new_one_serves() -> None:
     ]
 
 
+def test_an_old_one_that_others_may_ask_for_gives_up_its_names_first() -> None:
+    board = deployed(web(**start_first()), web("db"))
+    assert updated(board, web(version=2, **start_first()), web("db")) == [
+        "pull good",
+        "create web.0 bare",
+        "start web.0",
+        "switch web.0",
+        "drain web.0 leaving",
+        "accept 2",
+        "remove web.0",
+    ]
+    # What only one container serves has nobody to leave it to.
+    board.ordered = demo(3, web(version=2, **start_first()), web("db", version=2))
+    assert "stop db.0" in board.settle()
+    board.ordered = None
+    assert board.settle()[:1] == ["stop db.0 + drain web.0"]
+
+
+def test_one_that_has_left_starts_without_names_when_it_is_gone_back_to() -> None:
+    board = deployed(web(**start_first()), web("db"))
+    old = next(name for name in board.running if "_web." in name)
+    done = updated(board, web(version=2, **start_first()), web("db", "bad", version=2))
+    assert "drain web.0 leaving" in done
+    back = done[done.index("give up: db is not healthy") + 1 :]
+    assert back == [
+        "start web.0",
+        "stop db.0",
+        "start db.0",
+        "switch web.0",
+        "drain web.0 leaving",
+        "remove db.0",
+        "remove web.0",
+    ]
+    assert board.sights[old].standing == "switched"
+
+
 def test_replicas_are_replaced_one_after_the_other() -> None:
     ports = {"replicas": 2, "ports": (Port(80, 8080),)}
     assert updated(deployed(web(**ports)), web(version=2, **ports)) == [

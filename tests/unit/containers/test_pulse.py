@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.containers.aim import Aim
 from agent.containers.deaths import Deaths
-from agent.containers.engine import Container
+from agent.containers.engine import Check, Container
 from agent.containers.health import Checks
 from agent.containers.names import container_name
 from agent.containers.publish import routes
@@ -23,14 +23,19 @@ from support.virtual import virtual, virtual_clock
 CHECK = Health(("CMD", "true"), interval_ms=30_000, retries=3, start_period_ms=60_000)
 
 
-async def pulse(behaviour: Behaviour, check: Health, for_s: float) -> list[tuple[float, str]]:
-    """How the state of a container changes, and when."""
-    podman, clock, loop = FakePodman(), virtual_clock(), asyncio.get_running_loop()
+async def begin(podman: FakePodman, behaviour: Behaviour) -> None:
+    """Let a container "x" run."""
     image = podman.publish("registry.example/x", behaviour)
     podman.store(image)
     body = {"name": "x", "image": image, "labels": {"lichen.app": "a"}, "healthconfig": {"Test": ["CMD"]}}
     await podman.create(body)
     await podman.start("x")
+
+
+async def pulse(behaviour: Behaviour, check: Health, for_s: float) -> list[tuple[float, str]]:
+    """How the state of a container changes, and when."""
+    podman, clock, loop = FakePodman(), virtual_clock(), asyncio.get_running_loop()
+    await begin(podman, behaviour)
     checks, states = Checks(podman, clock.mono_ms), [(0.0, "starting")]
     [container] = await podman.containers()
     checks.follow({"x": (container, check)}, ())
@@ -60,6 +65,25 @@ async def test_a_check_that_hangs_has_failed() -> None:
     check = Health(("CMD",), interval_ms=1_000, timeout_ms=500, retries=1)
     states = await pulse(Behaviour(healthy_after=None, check_s=1000), check, 20)
     assert states[-1][1] == "unhealthy"
+
+
+@virtual
+async def test_time_in_a_queue_says_nothing_about_a_container() -> None:
+    class Busy(FakePodman):
+        """Checks of others hang before each of this one."""
+
+        async def check(self, id: str) -> Check:
+            await asyncio.sleep(600)
+            return await super().check(id)
+
+    podman, clock = Busy(), virtual_clock()
+    await begin(podman, Behaviour())
+    [container] = await podman.containers()
+    checks = Checks(podman, clock.mono_ms)
+    checks.follow({"x": (container, CHECK)}, {"x"})
+    for _ in range(CHECK.retries + 1):
+        await checks.check("x")
+        assert (checks.state("x"), checks.output("x")) == ("healthy", "")
 
 
 async def test_the_death_of_a_process_is_heard() -> None:
@@ -101,7 +125,7 @@ def test_traffic_goes_to_whom_it_should() -> None:
         return dict(routes([(aim, sights)]).get(route, {}))
 
     assert table(*old, new) == {each.name: Backend(each.container.networks["n"], 80) for each in old}
-    served = table(*old, Sight(new.container, "healthy", switched=True))
+    served = table(*old, Sight(new.container, "healthy", standing="switched"))
     assert {name: backend.drain for name, backend in served.items()} == {
         old[0].name: True, old[1].name: True, new.name: False
     }  # fmt: skip

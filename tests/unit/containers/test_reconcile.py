@@ -175,6 +175,49 @@ async def test_who_stays_hears_from_the_board_whenever_one_comes_or_goes(tmp_pat
 
 
 @virtual
+async def test_nobody_finds_an_old_one_that_is_about_to_stop(tmp_path: Path) -> None:
+    async with House.open(tmp_path) as house:
+        other = web(house, name="ask")
+        await house.order(demo(1, web(house, **START_FIRST), other))
+        await house.until_running(1)
+        old = next(name for name in house.running_names if "_web." in name)
+        address = house.podman.by_name[old].addresses["demo_default"]
+        house.traffic.connections[old] = 1
+        await house.order(demo(2, web(house, tag="2", **START_FIRST), other))
+        await house.until(lambda: f"leave demo_default {old}" in house.podman.calls)
+        found = house.podman.resolve("demo_default", "web")
+        assert len(found) == 1
+        assert address not in found
+        await asyncio.sleep(3)
+        assert old in house.running_names  # who is connected stays so
+        assert next(iter(house.traffic.served.values()))[old].drain
+        house.traffic.connections.clear()
+        await house.until_running(2)
+        assert house.podman.calls.index(f"leave demo_default {old}") < house.podman.calls.index(f"stop {old}")
+
+
+@virtual
+async def test_an_agent_that_dies_while_one_leaves_has_it_serve_again_when_it_goes_back(
+    tmp_path: Path,
+) -> None:
+    house = House(tmp_path)
+    async with house.running():
+        await house.order(demo(1, web(house, **START_FIRST), web(house, name="db")))
+        await house.until_running(1)
+        old = next(name for name in house.running_names if "_web." in name)
+        bad = web(house, Behaviour(healthy_after=None), tag="bad", name="db")
+        await house.order(demo(2, web(house, tag="2", **START_FIRST), bad))
+        await house.until(lambda: f"leave demo_default {old}" in house.podman.calls)
+    await house.podman.disconnect("demo_default", old)  # as far as it had come
+    async with house.running():
+        await failed(house, 2)
+        await house.until(lambda: house.state().state == "running" and not house.state().step)
+        container = house.podman.by_name[old]
+        assert house.podman.resolve("demo_default", "web") == [container.addresses["demo_default"]]
+        assert house.traffic.served_names == {old}
+
+
+@virtual
 async def test_connections_that_never_end_are_cut_after_the_grace(tmp_path: Path) -> None:
     async with House.open(tmp_path) as house:
         await house.order(demo(1, web(house, stop_grace_ms=20_000, **START_FIRST)))
@@ -339,6 +382,18 @@ async def test_a_disk_that_is_full_is_pruned_once_and_then_told(tmp_path: Path) 
         failure = await failed(house, 2)
         assert failure.code == "no-space"
         await house.until(lambda: house.state().state == "running")
+
+
+@virtual
+async def test_an_image_that_is_larger_than_it_seemed_is_refused_when_it_is_there(tmp_path: Path) -> None:
+    async with House.open(tmp_path) as house:
+        house.policy.write_text("disk_bytes = 15_000_000\n")
+        image = house.podman.publish("registry.example/web", size_bytes=20_000_000)
+        await house.order(demo(1, Service("web", image, image_bytes=1_000_000)))
+        failure = await failed(house, 1)
+        assert (failure.code, failure.step) == ("policy", "pulling the image of web")
+        assert "would take 20 MB" in failure.reason
+        assert not [call for call in house.podman.calls if call.startswith("create")]
 
 
 @virtual
@@ -733,20 +788,20 @@ async def test_what_is_not_ours_is_never_touched(tmp_path: Path) -> None:
         assert LABEL_APP not in house.podman.by_name["theirs"].labels
 
 
-def states(house: House) -> list[tuple[str, str]]:
-    return [(app.name, app.state) for app in house.report.apps]
-
-
 @virtual
 async def test_secrets_of_two_apps_never_share_a_name(tmp_path: Path) -> None:
     async with House.open(tmp_path) as house:
-        for name, secret in (("a", "b_c"), ("a_b", "c")):
-            given = (Given(secret, "/key"),)
-            service = web(house, networks=(), secrets=given)
-            await house.order(
-                App(name, 1, services=(service,), secrets=(Secret(secret, "v1", sealed(name.encode())),))
+        apps = [
+            App(
+                name,
+                1,
+                services=(web(house, networks=(), secrets=(Given(secret, "/key"),)),),
+                secrets=(Secret(secret, "v1", sealed(name.encode())),),
             )
-            await house.until(lambda name=name: (name, "running") in states(house))
+            for name, secret in (("a", "b_c"), ("a_b", "c"))
+        ]
+        await house.order(*apps)
+        await house.until(lambda: [each.state for each in house.report.apps] == ["running"] * 2)
         assert sorted(each.files["/key"] for each in house.podman.by_name.values()) == [b"a", b"a_b"]
 
 
