@@ -64,6 +64,11 @@ class Aim:
     deadline_ms: int | None = None
     error: str = ""
 
+    @property
+    def key(self) -> tuple[str, int, bool]:
+        """What makes it another aim: what was planned, done or went wrong for one says nothing of another."""
+        return self.mode, self.app.revision, self.app.purge
+
 
 def choose(name: str, ordered: App | None, past: Past, *, hold: str = "", error: str = "") -> Aim:
     """The aim of an app.  ``hold``: why an update may not begin now.  An app that has begun goes on."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from agent.clock import Clock
 from agent.containers import looking, policy
-from agent.containers.aim import Aim, choose
+from agent.containers.aim import choose
 from agent.containers.endings import Endings
 from agent.containers.errand import Errand
 from agent.containers.memory import Memory
@@ -91,7 +91,7 @@ class Choosing:
         )
         if errand is None:
             errand = self._errands[name] = Errand(name, aim)
-        elif _key(errand.aim) != _key(aim):
+        elif errand.aim.key != aim.key:
             # What went wrong on the way to something else says nothing here.
             errand.did_well()
             errand.waits, errand.pruned = "", False
@@ -128,7 +128,3 @@ class Choosing:
             code=refused.code,
             rolled_back_to=0 if good is None else good.revision,
         )
-
-
-def _key(aim: Aim) -> tuple[str, int]:
-    return aim.mode, aim.app.revision

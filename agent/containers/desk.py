@@ -85,16 +85,17 @@ class Containers:
         while True:
             try:
                 await self._keep()
-            except Refused as error:  # a full disk, which may have room again
-                self._fail(error)
-                await asyncio.sleep(AGAIN_S)
             except (Corrupt, ConfigError) as error:
                 self._fail(error)
                 await asyncio.Event().wait()  # nothing that a machine can mend
+            except LichenError as error:  # such as a full disk, which may have room again
+                self._fail(error)
+                await asyncio.sleep(AGAIN_S)
 
     def _fail(self, error: LichenError) -> None:
         log.error("apps cannot be kept", extra={"error": str(error)})
         self._fault = error
+        self._orders = self._memory = self._reconciler = None  # their database is closed
         self._opened.set()
         self._tell()
 
@@ -181,6 +182,9 @@ class Containers:
 
         if self._fault is not None:
             return report.broken(self._fault)
+        looked = self._reconciler is not None and self._reconciler.has_looked
+        if self._memory is not None and self._memory.apps and not looked:
+            return None  # there are apps, and nobody knows yet how they are: not that they are gone
         if self._reconciler is not None:
             return self._reconciler.report()
         if self._orders is not None and (self._orders.order or self._orders.refusal):

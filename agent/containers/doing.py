@@ -3,7 +3,8 @@
 Called by `agent.containers.reconcile` in each turn.  What a step ends in, good or bad, is written down
 here: that an update begins, that it was accepted, that it failed and why, that it is to be tried again.
 Nothing is swallowed: an error becomes the failure of a revision that is on trial, or the words of the
-step that is tried again.
+step that is tried again.  A step belongs to the aim for which it was begun: when that has changed
+meanwhile, what it ended in says nothing of the new one, and is dropped.
 """
 
 from __future__ import annotations
@@ -95,10 +96,10 @@ class Doing:
                 errand,
                 group,
                 Await("looking whether it can run here"),
-                self._prepare(errand, others, policy, look),
+                self._prepare(errand, errand.aim, others, policy, look),
             )
         elif isinstance(step, GiveUp):
-            self._begin(errand, group, step, self._give_up(errand, step))
+            self._begin(errand, group, step, self._give_up(errand, errand.aim, step))
         elif isinstance(step, Accept):
             await self._memory.accept(errand.aim.app)
             errand.did_well()
@@ -108,28 +109,42 @@ class Doing:
         elif step is None:
             await self._finish(errand)
         elif not isinstance(step, Await):
-            self._begin(errand, group, step, self._do(errand, step))
+            self._begin(errand, group, step, self._do(errand, errand.aim, step))
 
     def _begin(
         self, errand: Errand, group: asyncio.TaskGroup, step: Step, work: Coroutine[Any, Any, None]
     ) -> None:
         errand.doing, errand.progress = step, None
-        errand.task = group.create_task(self._attend(errand, step, work), name=f"{errand.name}: {step.words}")
+        attending = self._attend(errand, errand.aim, step, work)
+        errand.task = group.create_task(attending, name=f"{errand.name}: {step.words}")
 
-    async def _attend(self, errand: Errand, step: Step, work: Coroutine[Any, Any, None]) -> None:
-        """Do a step, and write down what it ended in."""
+    async def _attend(
+        self, errand: Errand, aim: Aim, step: Step, work: Coroutine[Any, Any, None]
+    ) -> None:
+        """Do a step, and write down what it ended in.  No error of ours leaves: it would end the agent."""
         try:
-            await work
+            try:
+                await work
+            except LinkDown as error:
+                self._unanswered(errand, aim, error)
+            except LichenError as error:
+                await self._refused(errand, aim, step, error)
         except LinkDown as error:
-            if error.code.startswith("podman"):
-                self._lost(error)
-            else:
-                errand.try_later(str(error), self._clock.mono_ms())
-        except LichenError as error:
-            await self._refused(errand, step, error)
+            self._unanswered(errand, aim, error)
+        except LichenError as error:  # nor can it be written down, or room be made
+            log.warning("app has to wait", extra={"app": errand.name, "error": str(error)})
+            if errand.is_for(aim):
+                errand.try_later(str(error), self._clock.mono_ms(), unwritten=True)
         finally:
             errand.doing = errand.task = errand.progress = None
             self._ring()
+
+    def _unanswered(self, errand: Errand, aim: Aim, error: LinkDown) -> None:
+        """The engine does not answer, or a registry."""
+        if error.code.startswith("podman"):
+            self._lost(error)
+        elif errand.is_for(aim):
+            errand.try_later(str(error), self._clock.mono_ms())
 
     # --- how an update begins and ends -----------------------------------------------------------
 
@@ -144,20 +159,24 @@ class Doing:
             await self._memory.begin(errand.name, aim.app.revision, now_ms)  # another boot: its time anew
         return past.begun != aim.app.revision
 
-    async def _prepare(self, errand: Errand, others: list[App], policy: Policy, look: Look) -> None:
+    async def _prepare(
+        self, errand: Errand, aim: Aim, others: list[App], policy: Policy, look: Look
+    ) -> None:
         """Whether the app can run here.  Raises Refused, LinkDown."""
-        app = errand.aim.app
+        app, good = aim.app, errand.past.good
         found = await looking.facts(self._engine, look, others, self.routes)
         try:
-            errand.waits = preflight.examine(app, errand.past.good, policy, found)
+            waits = preflight.examine(app, good, policy, found)
         except Refused as error:
             if error.code != "no-space" or errand.pruned:
                 raise
-            errand.pruned = True
-            await self.prune()
+            await self._make_room(errand, aim)
             found = await looking.facts(self._engine, look, others, self.routes)
-            errand.waits = preflight.examine(app, errand.past.good, policy, found)
-        if errand.waits:
+            waits = preflight.examine(app, good, policy, found)
+        if not errand.is_for(aim):
+            return
+        errand.waits = waits
+        if waits:
             errand.again_ms = self._clock.mono_ms() + WAIT_MS
             return
         errand.did_well()
@@ -174,28 +193,33 @@ class Doing:
 
     # --- doing -----------------------------------------------------------------------------------
 
-    async def _do(self, errand: Errand, step: Step) -> None:
+    async def _do(self, errand: Errand, aim: Aim, step: Step) -> None:
         def told(progress: Progress) -> None:
             errand.progress = progress
             self._progressed()
 
         ids = {sight.name: sight.container.id for sight in errand.seen.containers}
-        job = Job(errand.aim.app, step, ids, self.routes, self._sighting.proxy)
+        job = Job(aim.app, step, ids, self.routes, self._sighting.proxy)
         async with self._pulling if isinstance(step, Pull) else contextlib.nullcontext():
             await self._worker.do(job, proxy=self.proxy, told=told)
-        if isinstance(step, Pull) and errand.aim.mode == "update":
+        if not errand.is_for(aim):
+            return
+        if isinstance(step, Pull) and aim.mode == "update":
             # The time to come up begins when the images are there: a slow line is no fault.
-            await self._memory.begin(errand.name, errand.aim.app.revision, self._clock.mono_ms())
+            await self._memory.begin(errand.name, aim.app.revision, self._clock.mono_ms())
         if isinstance(step, Stop) and step.unwell:
-            service = find_service(errand.aim.app, step.service)
+            service = find_service(aim.app, step.service)
             policy = UNKNOWN if service is None else service.restart
             up_ms = self._sighting.checks.up_ms(step.name)
             self._sighting.endings.cured(step.name, self._clock.mono_ms(), up_ms=up_ms, policy=policy)
         errand.did_well()
 
-    async def _refused(self, errand: Errand, step: Step, error: LichenError) -> None:
+    async def _refused(self, errand: Errand, aim: Aim, step: Step, error: LichenError) -> None:
         """A step was not done."""
         now_ms = self._clock.mono_ms()
+        if not errand.is_for(aim):
+            log.info("app is to be another one", extra={"app": errand.name, "error": str(error)})
+            return
         if error.code in STALE and errand.tries < MOST_STALE:
             errand.try_later(str(error), now_ms)
             if isinstance(step, Remove | RemoveNetwork | RemoveSecret | RemoveVolume):
@@ -203,17 +227,22 @@ class Doing:
                 errand.again_ms = now_ms if errand.next_step is not None else errand.again_ms
             return
         if error.code == "no-space" and not errand.pruned:
-            errand.pruned = True
             errand.try_later(str(error), now_ms)
-            await self.prune()
+            await self._make_room(errand, aim)
             return
-        if errand.aim.mode == "update" and error.code not in DISK:
+        if aim.mode == "update" and error.code not in DISK:
             name = getattr(step, "name", "")
-            hint = error.hint
-            await self._fail(errand, GiveUp(step.words, str(error), error.code, _service(step), name, hint))
+            verdict = GiveUp(step.words, str(error), error.code, _service(step), name, error.hint)
+            await self._fail(errand, aim, verdict)
             return
         log.warning("app has to wait", extra={"app": errand.name, "step": step.words, "error": str(error)})
-        errand.try_later(str(error), now_ms)
+        errand.try_later(str(error), now_ms, unwritten=error.code in DISK)
+
+    async def _make_room(self, errand: Errand, aim: Aim) -> None:
+        """Prune, once for an aim.  Raises LinkDown."""
+        await self.prune()
+        if errand.is_for(aim):
+            errand.pruned = True
 
     # --- failures --------------------------------------------------------------------------------
 
@@ -221,21 +250,21 @@ class Doing:
         """Something that an app needs was refused outside of its steps."""
         if errand.aim.mode == "update" and errand.past.begun != errand.aim.app.revision:
             return  # it is about what is there, and not about what is to come
-        await self._refused(errand, Await(step), error)
+        await self._refused(errand, errand.aim, Await(step), error)
 
-    async def _give_up(self, errand: Errand, step: GiveUp) -> None:
-        if errand.aim.mode == "update":
-            await self._fail(errand, step)
+    async def _give_up(self, errand: Errand, aim: Aim, step: GiveUp) -> None:
+        if aim.mode == "update":
+            await self._fail(errand, aim, step)
         else:
             errand.try_later(step.reason, self._clock.mono_ms())
 
-    async def _fail(self, errand: Errand, step: GiveUp) -> None:
+    async def _fail(self, errand: Errand, aim: Aim, step: GiveUp) -> None:
         """Write down why the revision is not good, before the first step back."""
         sight = next((each for each in errand.seen.containers if each.name == step.name), None)
         good = errand.past.good
-        kept = _kept(errand.aim, step.service)
+        kept = _kept(aim, step.service)
         failure = Failure(
-            revision=errand.aim.app.revision,
+            revision=aim.app.revision,
             at_ms=self._clock.wall_ms(),
             step=step.step[:256],
             reason=step.reason[:1024],
@@ -263,6 +292,15 @@ class Doing:
 
     # --- images ----------------------------------------------------------------------------------
 
+    async def tidy(self) -> None:
+        """Prune, as it was wanted; it is wanted still where that could not be done.  Raises LinkDown."""
+        self.prune_wanted = False
+        try:
+            await self.prune()
+        except LichenError:
+            self.prune_wanted = True
+            raise
+
     async def prune(self) -> None:
         """Remove the images that were pulled for apps, but for those of what runs, of what comes, and of
         what one could go back to.  Raises LinkDown."""
@@ -273,13 +311,14 @@ class Doing:
             for app in (errand.aim.app, errand.aim.keep)
         )
         for reference in sorted(self._memory.images - needed):
-            image = await self._engine.find_image(reference)
-            if image is not None:
-                try:
-                    await self._engine.remove_image(image.id)
-                except Refused as error:  # somebody else uses it
-                    log.info("image stays", extra={"image": reference, "reason": str(error)})
-                    continue
+            try:
+                image = await self._engine.find_image(reference)
+                if image is not None and reference in image.names:
+                    # By its name: it may have others, which are for somebody else.
+                    await self._engine.remove_image(reference)
+            except Refused as error:  # somebody else uses it
+                log.info("image stays", extra={"image": reference, "reason": str(error)})
+                continue
             await self._memory.pruned(reference)
 
 

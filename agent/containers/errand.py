@@ -25,6 +25,8 @@ class Errand:
     ``hold``: why nothing may be changed now; ``waits``: what the board lacks now.  ``refusal``: why the
     board's policy does not take the ordered manifest.  ``deferred``: volumes are to go, and do not yet.
     ``again_ms``: when to go on after ``error``.  ``stuck``: steps that must come after others.
+    ``planned``: what the steps lead to, None before anybody has looked.  ``is_unwritten``: what a step ended
+    in could not be written down.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Errand:
     past: Past = field(default_factory=Past)
     seen: Seen = field(default_factory=lambda: Seen(0))
     steps: list[Step] = field(default_factory=list)
+    planned: Aim | None = None
     hold: str = ""
     waits: str = ""
     refusal: Failure | None = None
@@ -43,6 +46,7 @@ class Errand:
     error: str = ""
     tries: int = 0
     again_ms: int = 0
+    is_unwritten: bool = False
     stuck: list[Step] = field(default_factory=list)
     pruned: bool = False
 
@@ -53,13 +57,18 @@ class Errand:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is to be done for it."""
-        return self.task is None and not self.steps
+        """Whether it was looked at, and nothing is to be done for it."""
+        is_planned = self.planned is not None and self.is_for(self.planned)
+        return is_planned and self.task is None and not self.steps
+
+    def is_for(self, aim: Aim) -> bool:
+        """Whether it is still what an aim was about."""
+        return self.aim.key == aim.key
 
     def is_resting(self, now_ms: int) -> bool:
-        """Whether it waits after an error; the verdict on a revision waits for nothing."""
+        """Whether it waits after an error; the verdict on a revision waits only to be written down."""
         is_verdict = self.aim.mode == "update" and isinstance(self.next_step, GiveUp)
-        return self.again_ms > now_ms and not is_verdict
+        return self.again_ms > now_ms and (self.is_unwritten or not is_verdict)
 
     def due_ms(self, now_ms: int) -> int | None:
         """When time alone changes something."""
@@ -71,8 +80,9 @@ class Errand:
     def did_well(self) -> None:
         """A step was done."""
         self.error, self.tries, self.again_ms, self.stuck = "", 0, 0, []
+        self.is_unwritten = False
 
-    def try_later(self, error: str, now_ms: int) -> None:
+    def try_later(self, error: str, now_ms: int, *, unwritten: bool = False) -> None:
         """A step was not done, and may be later."""
-        self.error, self.tries = error, self.tries + 1
+        self.error, self.tries, self.is_unwritten = error, self.tries + 1, unwritten
         self.again_ms = now_ms + min(HIGH_MS, LOW_MS * 2 ** min(self.tries - 1, 20))

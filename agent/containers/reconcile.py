@@ -45,7 +45,7 @@ from agent.containers.sighting import Sighting
 from agent.containers.steps import Await, GiveUp, Start, Step, Stop, StopAll, concerned
 from agent.containers.work import Proxy, Worker
 from agent.wire.apps import Apps, AppState
-from agent.wire.errors import Busy, ConfigError, LichenError, LinkDown, Refused
+from agent.wire.errors import ConfigError, LichenError, LinkDown, Refused
 from agent.wire.order import App
 
 log = logging.getLogger(__name__)
@@ -142,6 +142,11 @@ class Reconciler:
         """Those that are there, as of the last look."""
         return [] if self._look is None else list(self._look.containers)
 
+    @property
+    def has_looked(self) -> bool:
+        """Whether it is known what is there; before that nothing can be said to be gone."""
+        return self._look is not None
+
     async def _rest(self) -> None:
         """Wait for the bell, or for the time at which something is due."""
         now_ms = self._clock.mono_ms()
@@ -164,7 +169,7 @@ class Reconciler:
             await self._turn(group)
         except LinkDown as error:
             self._lost(error)
-        except (Refused, Busy, ConfigError) as error:  # what has to be remembered cannot be written
+        except LichenError as error:  # what has to be remembered cannot be written
             log.warning("apps have to wait", extra={"error": str(error)})
             self._again_ms = self._clock.mono_ms() + HIGH_MS
             for errand in self._errands.values():
@@ -202,8 +207,7 @@ class Reconciler:
         for name in self._sighting.checks.due():
             group.create_task(self._check(name), name=f"healthcheck of {name}")
         if self._doing.prune_wanted and all(errand.is_settled for errand in self._errands.values()):
-            self._doing.prune_wanted = False
-            await self._doing.prune()
+            await self._doing.tidy()
 
     async def _greet(self) -> None:
         """When containers have come or gone, those that stay must learn where the board is."""
@@ -249,7 +253,7 @@ class Reconciler:
         aims = {name: errand.aim for name, errand in self._errands.items()}
         seen = await self._sighting.see(self._look, aims, busy)
         for name, errand in self._errands.items():
-            errand.seen = seen[name]
+            errand.seen, errand.planned = seen[name], aims[name]
             try:
                 errand.steps = plan(
                     errand.aim, errand.seen, proxy=self._sighting.proxy, rosters=self._sighting.rosters
@@ -331,7 +335,7 @@ class Reconciler:
 
 
 def _is_gone(errand: Errand) -> bool:
-    """An app that the order removes, and of which nothing is left."""
+    """An app that the order removes, and of which nothing is left, as was seen since it does."""
     is_empty = errand.is_settled and not errand.seen.containers and not errand.deferred
     return errand.aim.mode == "remove" and is_empty
 

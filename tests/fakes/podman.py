@@ -315,7 +315,13 @@ class FakePodman:
 
     async def remove_image(self, id: str, *, force: bool = False) -> None:
         async with self._call(f"remove_image {id}"):
-            if id not in self._stored:
+            stored = self._find(id)
+            if stored is None:
+                return
+            name, id = id, stored.image.id
+            if name in stored.image.names and len(stored.image.names) > 1:
+                names = tuple(each for each in stored.image.names if each != name)
+                stored.image = replace(stored.image, names=names)
                 return
             users = [each for each in self.by_name.values() if each.image_id == id]
             if users and not force:
