@@ -68,7 +68,8 @@ class Standing:
 @dataclass(frozen=True, slots=True)
 class Change:
     """What is wanted.  ``fresh``: ask what tags are now; ``generate``: make up secrets that are missing;
-    ``purge``: where it goes, its volumes go too; ``number``: the newest revision that its author knew."""
+    ``purge``: where it goes, its volumes go too, and so they do on the boards that it has ``left`` before;
+    ``number``: the newest revision that its author knew."""
 
     app: str
     action: str
@@ -81,6 +82,7 @@ class Change:
     fresh: bool = False
     generate: bool = False
     purge: bool = False
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +226,10 @@ class Changes:
                 f"{newest.author} has changed {change.app} meanwhile (revision {newest.number})",
                 hint="look at it, then try again",
             )
-        number = await self._next_number(tx, change.app, newest, made.boards)
-        there = {row.board: row for row in await placements.placements_of(tx, names=[change.app])}
+        left = await successors(tx, change.left)
+        number = await self._next_number(tx, change.app, newest, [*made.boards, *left])
+        there = {board.id: Placement(change.app, board.id, number, None, leaving=True) for board in left}
+        there |= {row.board: row for row in await placements.placements_of(tx, names=[change.app])}
         rows, generated = await self._placements(tx, change, made, number)
         now_ms = self._now_ms()  # not before the secrets that were made for it
         leaving = _leaving(change, there, made.boards, number)

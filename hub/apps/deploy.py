@@ -183,28 +183,19 @@ class Deploy:
         with self._changes.turn(app, author):
             async with self._store.read() as tx:
                 standing = await self._changes.standing(tx, app)
-            if not standing.is_there and not volumes:
+                left = [] if standing.is_there or not volumes else await self._left(tx, standing)
+            if not standing.is_there and not left:
                 raise _not_there(app)
             self._changes.refuse_busy(standing)
-            if not standing.is_there:
-                await self._place_again(standing)
             content = replace(standing.base.content, boards=())
             return await self._make(
-                app, standing, content, "undeploy", "removed", author, message, purge=volumes
+                app, standing, content, "undeploy", "removed", author, message, purge=volumes, left=left
             )
 
-    async def _place_again(self, standing: Standing) -> None:
-        """Volumes that an app left behind are to go, too: remember where it was.
-
-        Raises Refused (code "not-found") when nothing can be left.
-        """
-        app = standing.newest.app
-        async with self._store.write() as tx:
-            left = await placements.results_of(tx, app, [standing.newest.number])
-            boards = await successors(tx, [each.board for each in left])
-            if not boards:
-                raise _not_there(app)
-            await placements.place_again(tx, app, standing.newest.number, [row.id for row in boards])
+    async def _left(self, tx: Tx, standing: Standing) -> list[str]:
+        """The boards that an app has gone from: what it has stored may still be there."""
+        results = await placements.results_of(tx, standing.newest.app, [standing.newest.number])
+        return [row.id for row in await successors(tx, [each.board for each in results])]
 
     async def cancel(self, app: str, author: str, *, message: str = "") -> Changed:
         """Give up the change that is under way, and go back to what was before it.
@@ -275,11 +266,14 @@ class Deploy:
         fresh: bool = False,
         generate: bool = False,
         purge: bool = False,
+        left: Sequence[str] = (),
     ) -> Changed:
         async with self._store.read() as tx:
             before = await self._changes.read(tx, standing.newest) if standing else None
         number = standing.newest.number if standing else 0
-        change = Change(app, action, verb, author, message, content, before, number, fresh, generate, purge)
+        change = Change(
+            app, action, verb, author, message, content, before, number, fresh, generate, purge, tuple(left)
+        )
         return await self._changes.make(change)
 
 

@@ -84,13 +84,6 @@ async def place(tx: Tx, rows: Sequence[Placement]) -> None:
         await tx.execute(insert(results).values(app=row.app, revision=row.revision, board=row.board, **_OPEN))
 
 
-async def place_again(tx: Tx, app: str, revision: int, boards: Collection[str]) -> None:
-    """Where an app was until this revision it may have left volumes, which somebody wants to be gone."""
-    for board in boards:
-        row = {"app": app, "board": board, "revision": revision, "secrets": "", "leaving": 1}
-        await tx.execute(upsert(tx, placements).values(row).on_conflict_do_nothing())
-
-
 async def remove_placement(tx: Tx, app: str, board: str) -> None:
     """An app is gone from a board."""
     await tx.execute(delete(placements).where(placements.c.app == app, placements.c.board == board))

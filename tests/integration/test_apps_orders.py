@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,8 @@ import pytest
 from agent.wire.errors import Busy, Refused
 from agent.wire.words import SPACE
 from hub.store.apps import list_revisions
-from hub.store.placements import results_of
+from hub.store.database import Tx
+from hub.store.placements import placements_of, results_of
 from support.apps import AppsHub, failed, push_image, recipe, running, updating
 from support.registry import Registry, registry
 
@@ -304,6 +305,30 @@ async def test_an_app_goes_and_its_volumes_stay_unless_somebody_says_so(hub: App
     # And one of that name may come again, with a number that no board has seen.
     assert (await hub.deploy(files=recipe(image), boards=["pump"])).revision == 4
     assert (await pump.app(5)).revision == 4
+
+
+async def test_volumes_of_an_app_that_is_gone_are_asked_for_wholly_or_not_at_all(
+    hub: AppsHub, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pump = await hub.add_board("pump")
+    await hub.deploy(files=recipe(image), boards=["pump"])
+    await pump.order(1)
+    await pump.report(running("demo", 1))
+    await hub.desk.deploy.undeploy("demo", "ada")
+    await pump.order(2)
+    await pump.report()
+
+    async def no_room(tx: Tx, ids: Collection[str]) -> None:
+        raise Refused("the order has too many bytes with this", code="too-large")
+
+    with monkeypatch.context() as patch, pytest.raises(Refused, match="too many bytes"):
+        patch.setattr(hub.desk.orders, "renew", no_room)
+        await hub.desk.deploy.undeploy("demo", "ada", volumes=True)
+    async with hub.store.read() as tx:
+        assert await placements_of(tx) == []
+    assert (await hub.picture()).state == "gone"
+    await hub.desk.deploy.undeploy("demo", "ada", volumes=True)
+    assert (await pump.app(3)).purge
 
 
 async def test_what_was_to_be_purged_still_is(hub: AppsHub, image: str) -> None:
