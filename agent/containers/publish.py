@@ -69,7 +69,6 @@ def _claims(aim: Aim, sights: list[Sight], rosters: Rosters) -> Iterator[_Claim]
         if is_current or sight.runs:
             for host_ip, port, target in read_ports(sight.container.labels.get(LABEL_PROXIED, "")):
                 if target.isdecimal():
-                    if target.isdecimal():
                     yield _Claim(host_ip, port, int(target), sight, is_current)
 
 
