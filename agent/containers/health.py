@@ -11,7 +11,6 @@ well.  One that was well is ill after ``retries`` checks in a row that failed.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -22,8 +21,6 @@ from agent.wire.order import Health
 
 FIRST_MS = 250
 """After its start a container is asked the first time; then after twice that, and so on."""
-PATIENCE_S = 5.0
-"""How long beyond the check's own timeout the engine may take to answer."""
 MAX_OUTPUT = 256
 OF_THE_IMAGE = Health(("CMD",))
 """The check that an image brings, of which nobody tells how often it is to be run."""
@@ -104,13 +101,12 @@ class Checks:
         pulse = self._pulses.get(name)
         if pulse is None or pulse.check is None:
             return False
-        before, pulse.is_asked, limit_s = pulse.state, True, pulse.check.timeout_ms / 1000
+        before, pulse.is_asked = pulse.state, True
         try:
-            async with asyncio.timeout(limit_s + PATIENCE_S):
-                found = await self._engine.check(pulse.run[0])
+            # The engine knows how long it may take, and when it began: others may go before it, whose
+            # checks hang, and that says nothing about this container.
+            found = await self._engine.check(pulse.run[0])
             self._found(pulse, pulse.check, found.healthy, found.output)
-        except TimeoutError:
-            self._found(pulse, pulse.check, False, f"its check took longer than {limit_s:g} s")
         except Refused as error:
             if error.code == "no-check":
                 pulse.check, pulse.state = None, ""

@@ -202,8 +202,10 @@ RUNNING: dict[str, Row] = {
     "depends_on.*.restart": YES,
     "healthcheck": _so("without a test it changes nothing, and a warning says so"),
     "healthcheck.test": YES,
-    "healthcheck.interval": _so("below a minute each one costs the board a process; a warning says so"),
-    "healthcheck.timeout": YES,
+    "healthcheck.interval": _so(
+        "a second at least; below a minute each one costs the board a process; a warning says so"
+    ),
+    "healthcheck.timeout": _so("a second at least"),
     "healthcheck.retries": YES,
     "healthcheck.start_period": YES,
     "healthcheck.start_interval": _no("a container that starts is asked as often as the board likes"),

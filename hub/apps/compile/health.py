@@ -8,6 +8,8 @@ from hub.apps.tree import Node
 
 CHEAP_MS = 60_000
 """Each check costs the board a process; from this interval on that is nothing."""
+LEAST_MS = 1_000
+"""No board asks more often, or gives up sooner: to begin a process may take that long on a small one."""
 
 
 def is_disabled(service: Node) -> bool:
@@ -25,8 +27,8 @@ def health(service: Node, scope: Scope) -> Health | None:
         # What the image runs is in the image, and Podman takes a check as a whole or not at all.
         scope.warn(node, "changes nothing without 'test': the image's own check counts, at its own times")
         return None
-    interval = node["interval"].duration_ms() or 30_000
-    if interval < CHEAP_MS:
+    interval = _at_least(node["interval"], scope)
+    if LEAST_MS < interval < CHEAP_MS:
         scope.warn(
             node["interval"] if node["interval"].is_given else node,
             f"asked every {interval / 1000:g} s; from 60 s on it costs the board next to nothing",
@@ -34,10 +36,18 @@ def health(service: Node, scope: Scope) -> Health | None:
     return Health(
         _test(node["test"]),
         interval_ms=interval,
-        timeout_ms=node["timeout"].duration_ms() or 30_000,
+        timeout_ms=_at_least(node["timeout"], scope),
         retries=node["retries"].whole(0, 1000) or 3,
         start_period_ms=node["start_period"].duration_ms(),
     )
+
+
+def _at_least(node: Node, scope: Scope) -> int:
+    """A time of a check in milliseconds, as far as boards are that fine."""
+    asked_ms = node.duration_ms() or 30_000
+    if asked_ms < LEAST_MS:
+        scope.warn(node, f"{asked_ms} ms is taken for {LEAST_MS / 1000:g} s, the least that a board does")
+    return max(asked_ms, LEAST_MS)
 
 
 def _test(node: Node) -> tuple[str, ...]:
