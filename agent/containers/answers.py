@@ -15,8 +15,9 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from agent.containers.engine import Container, ContainerPhase, Image, Info, Thing
@@ -245,41 +246,106 @@ def read_time(text: str | None) -> int | None:
 
 # --- logs ----------------------------------------------------------------------------------------
 
-STREAMS: Mapping[int, Literal["stdout", "stderr"]] = {0: "stdout", 1: "stdout", 2: "stderr"}
+Stream = Literal["stdout", "stderr"]
+STREAMS: Mapping[int, Stream] = {0: "stdout", 1: "stdout", 2: "stderr"}
 HEADER = 8
+MAX_LOG = 1024 * 1024
+"""Of memory for the lines of one log.  What is sent of it is far less: `agent.containers.logs`."""
+LINE_COST = 200
+MAX_FRAME = 128 * 1024
+"""Bytes of a line that are looked at: more than MAX_TEXT characters take."""
 
 
-def read_log(body: bytes) -> list[LogLine]:
-    """Lines with their times from the answer of ``/logs?timestamps=true``.
+def read_log(chunks: Iterable[bytes], *, most: int = MAX_LOG) -> list[LogLine]:
+    """Lines with their times from the answer of ``/logs?timestamps=true``: the last that fit into ``most``.
 
     Each line is a frame: a byte for the stream, three of zero, four for the length (as Docker's
-    "attach" has it).  A container with a terminal has no frames, only lines.
+    "attach" has it).  A container with a terminal has no frames, only lines.  However much comes, what is
+    not to be returned is let go of at once.
     """
-    lines: list[LogLine] = []
-    unfinished: dict[str, int] = {}  # by stream: which line goes on
-    for stream, text in _frames(body):
+    lines: deque[_Line] = deque()
+    unfinished: dict[str, _Line] = {}  # by stream: which line goes on
+    size = 0
+    for stream, text in _frames(_Source(chunks)):
         at_ms, words = _split_time(text.rstrip("\r\n"))
-        number = unfinished.pop(stream, len(lines))
-        if number == len(lines):
-            lines.append(LogLine("", at_ms, stream, words[:MAX_TEXT]))
+        line = unfinished.pop(stream, None)
+        if line is None:
+            line = _Line(at_ms, stream, words[:MAX_TEXT])
+            lines.append(line)
+            size += line.size
         else:
-            before = lines[number]
-            lines[number] = replace(before, text=(before.text + words)[:MAX_TEXT])
+            size -= line.size
+            line.text = (line.text + words)[:MAX_TEXT]
+            size += line.size
         if not text.endswith("\n"):
-            unfinished[stream] = number
-    return lines
+            unfinished[stream] = line
+        while size > most and len(lines) > 1:
+            gone = lines.popleft()
+            size -= gone.size
+            unfinished = {stream: line for stream, line in unfinished.items() if line is not gone}
+    return [LogLine("", line.at_ms, line.stream, line.text) for line in lines]
 
 
-def _frames(body: bytes) -> Iterator[tuple[Literal["stdout", "stderr"], str]]:
-    at = 0
-    while at < len(body):
-        kind, size = body[at], int.from_bytes(body[at + 4 : at + HEADER], "big")
-        if kind not in STREAMS or body[at + 1 : at + 4] != b"\0\0\0":
-            for line in body[at:].splitlines(keepends=True):
-                yield "stdout", line.decode(errors="replace")
+@dataclass(slots=True)
+class _Line:
+    at_ms: int | None
+    stream: Stream
+    text: str
+
+    @property
+    def size(self) -> int:
+        """What it takes of memory, about."""
+        return LINE_COST + len(self.text)
+
+
+class _Source:
+    """Bytes that come in chunks of any size."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._chunk, self._at = b"", 0
+
+    def take(self, size: int, most: int) -> bytes:
+        """The next ``size`` bytes, or as many as come; of those only the first ``most``."""
+        taken = b""
+        while size and (part := self.some(size)):
+            size -= len(part)
+            taken += part[: most - len(taken)]
+        return taken
+
+    def some(self, most: int) -> bytes:
+        """The next bytes, not more than ``most``; none at the end."""
+        while self._at == len(self._chunk):
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return b""
+            self._chunk, self._at = chunk, 0
+        part = self._chunk[self._at : self._at + most]
+        self._at += len(part)
+        return part
+
+
+def _frames(source: _Source) -> Iterator[tuple[Stream, str]]:
+    while head := source.take(HEADER, HEADER):
+        kind, size = head[0], int.from_bytes(head[4:], "big")
+        if kind not in STREAMS or head[1:4] != b"\0\0\0":
+            yield from _plain_lines(head, source)
             return
-        yield STREAMS[kind], body[at + HEADER : at + HEADER + size].decode(errors="replace")
-        at += HEADER + size
+        if size:
+            text = source.take(size - 1, MAX_FRAME) + source.take(1, 1)  # how it ends counts
+            yield STREAMS[kind], text.decode(errors="replace")
+
+
+def _plain_lines(head: bytes, source: _Source) -> Iterator[tuple[Stream, str]]:
+    left = head
+    while True:
+        part = source.some(MAX_FRAME)
+        whole, newline, left = (left + part).rpartition(b"\n")
+        for line in (whole + newline if part else whole + newline + left).splitlines(keepends=True):
+            yield "stdout", line.decode(errors="replace")
+        if not part:
+            return
+        left = left[:MAX_FRAME]
 
 
 def _split_time(text: str) -> tuple[int | None, str]:

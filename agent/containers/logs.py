@@ -68,10 +68,10 @@ class Logs:
         budget = BURST
         while True:
             try:
-                lines = await self._read(logs, tail)
+                lines, dropped = await self._read(logs, tail)
             except (LinkDown, Refused) as error:
                 return str(error)
-            budget = await stream.send(lines, budget)
+            budget = await stream.send(lines, budget, dropped)
             left_s = until_s - loop.time()
             if left_s <= 0 or not logs:
                 return ""
@@ -79,9 +79,13 @@ class Logs:
             budget = min(BURST, budget + REFILL)
             tail = None
 
-    async def _read(self, logs: list[Log], tail: int | None) -> list[LogLine]:
-        """The next lines of all of them, the last ``tail`` if that is given; who is gone leaves ``logs``."""
-        parts = []
+    async def _read(self, logs: list[Log], tail: int | None) -> tuple[list[LogLine], int]:
+        """The next lines of all of them, the last ``tail`` if that is given; who is gone leaves ``logs``.
+
+        Held are never more than can be sent, and one log; the second is how many that left out.
+        """
+        merged: list[LogLine] = []
+        dropped = 0
         asked = None if tail is None else max(1, tail)  # from the last line the next look goes on
         for log in tuple(logs):
             try:
@@ -91,9 +95,12 @@ class Logs:
                     raise
                 logs.remove(log)
             else:
-                parts.append(log.take(lines))
-        merged = merge(parts)
-        return merged if tail is None else merged[max(0, len(merged) - tail) :]
+                found = merge([merged, log.take(lines)])
+                if tail is not None:
+                    found = found[max(0, len(found) - tail) :]
+                merged, _ = newest(found, BURST)
+                dropped += len(found) - len(merged)
+        return merged, dropped
 
 
 def _is_wanted(container: Container, wanted: LogsWanted) -> bool:
@@ -151,10 +158,13 @@ class _Stream:
         self._publish = publish
         self._seq = 0
 
-    async def send(self, lines: Sequence[LogLine], budget: int) -> int:
-        """Send the newest of the lines that fit into ``budget`` bytes.  Returns what is left of it."""
+    async def send(self, lines: Sequence[LogLine], budget: int, dropped: int) -> int:
+        """Send the newest of the lines that fit into ``budget`` bytes.  Returns what is left of it.
+
+        ``dropped`` older ones were too many before that.
+        """
         kept, budget = newest(lines, budget)
-        dropped = len(lines) - len(kept)
+        dropped += len(lines) - len(kept)
         self.lines += len(kept)
         self.dropped += dropped
         for chunk in chunks(kept):

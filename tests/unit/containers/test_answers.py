@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import tracemalloc
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.containers import answers
 from agent.containers.engine import Thing
@@ -163,7 +168,7 @@ AT_MS = 1_795_900_948_000
 def test_each_frame_is_a_line_with_its_stream_and_time() -> None:
     body = frame(1, f"{STAMP}out\n") + frame(2, f"{STAMP}err \n")
     body += frame(1, "2026-11-28T21:22:28.123456789+01:00 later\n")
-    assert answers.read_log(body) == [
+    assert answers.read_log([body]) == [
         LogLine("", AT_MS, "stdout", "out"),
         LogLine("", AT_MS, "stderr", "err "),
         LogLine("", AT_MS - 3_600_000 + 123, "stdout", "later"),
@@ -173,7 +178,7 @@ def test_each_frame_is_a_line_with_its_stream_and_time() -> None:
 def test_a_line_in_parts_becomes_whole_beside_another_stream() -> None:
     body = frame(1, f"{STAMP}one ") + frame(2, f"{STAMP}err\n") + frame(1, f"{STAMP}line\n")
     body += frame(1, f"{STAMP}next\n")
-    assert [(line.stream, line.text) for line in answers.read_log(body)] == [
+    assert [(line.stream, line.text) for line in answers.read_log([body])] == [
         ("stdout", "one line"),
         ("stderr", "err"),
         ("stdout", "next"),
@@ -182,21 +187,73 @@ def test_a_line_in_parts_becomes_whole_beside_another_stream() -> None:
 
 def test_a_terminal_has_no_frames() -> None:
     body = f"{STAMP}one\r\n{STAMP}two\r\n".encode()
-    assert answers.read_log(body) == [
+    assert answers.read_log([body]) == [
         LogLine("", AT_MS, "stdout", "one"),
         LogLine("", AT_MS, "stdout", "two"),
     ]
 
 
 def test_lines_without_a_time_and_long_ones_are_kept_as_far_as_there_is_room() -> None:
-    assert answers.read_log(frame(1, "words without time\n")) == [
+    assert answers.read_log([frame(1, "words without time\n")]) == [
         LogLine("", None, "stdout", "words without time")
     ]
-    [line] = answers.read_log(frame(1, STAMP + "x" * 20_000 + "\n"))
+    [line] = answers.read_log([frame(1, STAMP + "x" * 20_000 + "\n")])
     assert len(line.text) == answers.MAX_TEXT
-    assert answers.read_log(b"") == []
+    assert answers.read_log([]) == answers.read_log([b""]) == []
     cut = frame(1, f"{STAMP}whole\n") + frame(1, f"{STAMP}cut off\n")[:-4]
-    assert [line.text for line in answers.read_log(cut)] == ["whole", "cut "]
+    assert [line.text for line in answers.read_log([cut])] == ["whole", "cut "]
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=20), st.booleans())
+def test_it_does_not_matter_in_which_pieces_a_log_comes(sizes: list[int], is_terminal: bool) -> None:
+    body = frame(1, f"{STAMP}one ") + frame(2, f"{STAMP}ärger\n") + frame(1, f"{STAMP}line\n") + frame(1, "")
+    expected = ["one line", "ärger"]
+    if is_terminal:
+        body = f"{STAMP}one\r\n{STAMP}zwölf\n\n{STAMP}cut".encode()
+        expected = ["one", "zwölf", "", "cut"]
+    ends = itertools.takewhile(lambda end: end < len(body), itertools.accumulate(itertools.cycle(sizes)))
+    pieces = [body[start:end] for start, end in itertools.pairwise([0, *ends, len(body)])]
+    assert [line.text for line in answers.read_log(pieces)] == expected
+    assert answers.read_log(pieces) == answers.read_log([body])
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_of_a_log_without_end_only_its_end_is_held(is_terminal: bool) -> None:
+    def chunks() -> Iterator[bytes]:
+        for number in range(2_000):
+            line = f"{STAMP}{number} {'x' * 10_000}\n"
+            yield line.encode() if is_terminal else frame(1, line)
+
+    tracemalloc.start()
+    try:
+        lines = answers.read_log(chunks())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    numbers = [int(line.text.partition(" ")[0]) for line in lines]
+    assert numbers == list(range(2_000 - len(lines), 2_000))
+    assert len(lines) > 90
+    assert peak < 3 * answers.MAX_LOG  # of 20 MB
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_a_line_without_end_is_not_held_either(is_terminal: bool) -> None:
+    size = 40_000_000
+
+    def chunks() -> Iterator[bytes]:
+        head = b"" if is_terminal else b"\1\0\0\0" + size.to_bytes(4, "big")
+        yield head + STAMP.encode()
+        for _ in range((size - len(STAMP)) // 65_536):
+            yield b"x" * 65_536
+
+    tracemalloc.start()
+    try:
+        [line] = answers.read_log(chunks())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (line.at_ms, len(line.text)) == (AT_MS, answers.MAX_TEXT)
+    assert peak < 2 * answers.MAX_LOG
 
 
 # --- what there is -----------------------------------------------------------------------------
