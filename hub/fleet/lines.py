@@ -30,11 +30,21 @@ class LineStream:
         self._name = name
         self._waiting: deque[LogLines] = deque()
         self._lines = self._characters = self._dropped = 0
+        self._has_end = False
         self._reply: Reply | None = None
         self._bell = asyncio.Event()
 
     def push(self, came: LogLines) -> None:
-        """Lines have come.  What is too much is dropped, and counted."""
+        """Lines have come.  What is too much is dropped, and counted; what says nothing takes no room."""
+        if self._has_end:
+            return
+        if not came.lines and not came.end:
+            if self._waiting:
+                last = self._waiting.pop()
+                self._waiting.append(replace(last, dropped=last.dropped + came.dropped))
+                return
+            if not came.dropped:
+                return
         size = sum(len(line.text) for line in came.lines)
         if self._lines + len(came.lines) > MOST_LINES or self._characters + size > MOST_CHARACTERS:
             self._dropped += len(came.lines) + came.dropped
@@ -44,6 +54,7 @@ class LineStream:
                 return
         self._lines += len(came.lines)
         self._characters += size
+        self._has_end = came.end
         self._waiting.append(replace(came, dropped=came.dropped + self._dropped))
         self._dropped = 0
         self._bell.set()
