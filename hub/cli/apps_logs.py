@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +11,7 @@ import click
 from agent.wire import words
 from agent.wire.errors import LinkDown
 from hub.cli.client import Hub
-from hub.cli.output import when
+from hub.cli.output import print_json, when
 from hub.cli.root import asks_hub, json_option
 from hub.cli.tokens import Duration
 
@@ -79,7 +78,7 @@ def _print(app: str, data: dict[str, Any], as_json: bool) -> None:
         click.echo(f"({data['dropped']} lines were too many to send)", err=True)
     for line in data["lines"]:
         if as_json:
-            print(json.dumps({"board": data["board"], **line}, ensure_ascii=False), flush=True)
+            print_json({"board": data["board"], **line}, line=True)
             continue
         at = when(line["at_ms"])[:19] if line.get("at_ms") is not None else " " * 19
         container = line["container"].removeprefix(f"{app}_")

@@ -24,9 +24,21 @@ def console() -> Console:
     return out if out.is_terminal else Console(highlight=False, no_color=True, width=200)
 
 
-def print_json(value: Any) -> None:
-    """One JSON document."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+def print_json(value: Any, *, line: bool = False) -> None:
+    """One JSON document; ``line``: in one line, at once, for those of whom more follow."""
+    print(json_text(value, line=line), flush=line)
+
+
+def json_text(value: Any, *, line: bool = False) -> str:
+    r"""A document with its letters as they are, and escapes for all that a terminal might obey or not show.
+
+    >>> print(json_text("21 °C \x1b[2J \x9b2J \u202e \u2028", line=True))
+    "21 °C \u001b[2J \u009b2J \u202e \u2028"
+    """
+    text = json.dumps(value, indent=None if line else 2, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 from urllib.parse import quote
@@ -74,7 +73,7 @@ async def watch(hub: Hub, board: str, as_json: bool) -> None:
         if event != "board":
             continue
         if as_json:
-            print(json.dumps(data, ensure_ascii=False), flush=True)
+            print_json(data, line=True)
             continue
         id = data["board"]
         if not data["values"].keys() <= units.get(id, {}).keys():  # a board, or a sensor of it, is new
