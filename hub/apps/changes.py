@@ -309,10 +309,9 @@ class Changes:
             restarted=dict(content.restarted),
             stopped=content.stopped,
             boards=content.boards,
-            difference=tuple(difference(before, content, names)),
             notes=made.pinned.notes,
         )
-        await apps.add_revision(tx, row)
+        await apps.add_revision(tx, row, difference(before, content, names))
 
     async def _note(
         self, tx: Tx, change: Change, made: _Made, leaving: Sequence[Placement], number: int

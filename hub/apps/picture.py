@@ -105,6 +105,22 @@ async def pictures_of(tx: Tx, rows: Sequence[RevisionRow], now_ms: int) -> list[
     return [_picture(row, sorted(places[row.app], key=lambda place: place.name)) for row in rows]
 
 
+async def page_of(
+    tx: Tx, now_ms: int, *, limit: int, after: str = "", search: str = "", with_gone: bool = False
+) -> list[AppPicture]:
+    """So many apps by name, of which something is left or, ``with_gone``, only the history."""
+    found: list[AppPicture] = []
+    while len(found) < limit:
+        more = limit - len(found)
+        rows = await store.list_apps(tx, limit=more, after=after, search=search, placed=not with_gone)
+        pictures = await pictures_of(tx, rows, now_ms)
+        found += [picture for picture in pictures if with_gone or not is_gone(picture)]
+        if len(rows) < more:
+            break
+        after = rows[-1].app
+    return found
+
+
 async def on_board(tx: Tx, board: BoardRow, now_ms: int) -> list[tuple[RevisionRow, AppOnBoard]]:
     """The apps that a board has, or still has to let go, by name."""
     placed = {each.app: each for each in await placements_of(tx, board=board.id)}

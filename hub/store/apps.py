@@ -8,7 +8,7 @@ relied on; only that it was cancelled is noted on it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from sqlalchemy import Row, insert, select, update
 from agent.wire.decode import dumps, nearest
 from agent.wire.errors import Refused
 from hub.store.database import Tx, upsert
-from hub.store.schema import apps, recipes, revisions
+from hub.store.schema import apps, placements, recipes, revisions
 
 Pins = dict[str, dict[str, str]]
 """Of each image as the recipe has it: platform to digest."""
@@ -25,7 +25,10 @@ Pins = dict[str, dict[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class RevisionRow:
-    """One change of an app; ``recipe`` is the digest of its files, ``boards`` are ids."""
+    """One change of an app; ``recipe`` is the digest of its files, ``boards`` are ids.
+
+    What is new in it is not here: it is long, and only a history shows it (`read_differences`).
+    """
 
     app: str
     number: int
@@ -41,24 +44,35 @@ class RevisionRow:
     restarted: dict[str, int]
     stopped: bool
     boards: tuple[str, ...]
-    difference: tuple[str, ...]
     notes: tuple[str, ...] = ()
     cancelled_ms: int | None = None
 
 
-async def list_apps(tx: Tx, *, limit: int = 10_000, after: str = "") -> list[RevisionRow]:
-    """The newest revision of every app that there ever was, by the app's name."""
-    newest = (revisions.c.app == apps.c.name) & (revisions.c.number == apps.c.revision)
-    asked = select(revisions).join(apps, newest).order_by(apps.c.name).limit(limit)
+_COLUMNS = tuple(revisions.c[name] for name in RevisionRow.__slots__)
+_NEWEST = (revisions.c.app == apps.c.name) & (revisions.c.number == apps.c.revision)
+
+
+async def list_apps(
+    tx: Tx, *, limit: int, after: str = "", search: str = "", placed: bool = False
+) -> list[RevisionRow]:
+    """The newest revision of every app that there ever was, by the app's name.
+
+    ``search`` is a part of the name; ``placed``: only those that are, or still have to go from, somewhere.
+    """
+    asked = select(*_COLUMNS).join(apps, _NEWEST).order_by(apps.c.name).limit(limit)
     if after:
         asked = asked.where(apps.c.name > after)
+    if search:
+        asked = asked.where(apps.c.name.contains(search.lower(), autoescape=True))
+    if placed:
+        asked = asked.where(select(placements.c.app).where(placements.c.app == apps.c.name).exists())
     return [_revision(row) for row in await tx.execute(asked)]
 
 
 async def find_app(tx: Tx, name: str) -> RevisionRow | None:
     """The newest revision of an app; None when there never was one of that name."""
-    newest = (revisions.c.app == apps.c.name) & (revisions.c.number == apps.c.revision)
-    row = (await tx.execute(select(revisions).join(apps, newest).where(apps.c.name == name))).one_or_none()
+    asked = select(*_COLUMNS).join(apps, _NEWEST).where(apps.c.name == name)
+    row = (await tx.execute(asked)).one_or_none()
     return _revision(row) if row else None
 
 
@@ -74,7 +88,7 @@ async def get_app(tx: Tx, name: str) -> RevisionRow:
 
 async def get_revision(tx: Tx, app: str, number: int) -> RevisionRow:
     """One revision of an app.  Raises Refused (code "not-found")."""
-    asked = select(revisions).where(revisions.c.app == app, revisions.c.number == number)
+    asked = select(*_COLUMNS).where(revisions.c.app == app, revisions.c.number == number)
     row = (await tx.execute(asked)).one_or_none()
     if row is None:
         raise Refused(
@@ -87,10 +101,17 @@ async def list_revisions(
     tx: Tx, app: str, *, limit: int = 50, before: int | None = None
 ) -> list[RevisionRow]:
     """The newest revisions of an app first; ``before``: only those with a lower number."""
-    asked = select(revisions).where(revisions.c.app == app).order_by(revisions.c.number.desc()).limit(limit)
+    asked = select(*_COLUMNS).where(revisions.c.app == app).order_by(revisions.c.number.desc()).limit(limit)
     if before is not None:
         asked = asked.where(revisions.c.number < before)
     return [_revision(row) for row in await tx.execute(asked)]
+
+
+async def read_differences(tx: Tx, app: str, numbers: Collection[int]) -> dict[int, tuple[str, ...]]:
+    """What was new in these revisions of an app, in lines."""
+    asked = select(revisions.c.number, revisions.c.difference)
+    asked = asked.where(revisions.c.app == app, revisions.c.number.in_(numbers))
+    return {row.number: tuple(row.difference) for row in await tx.execute(asked)}
 
 
 async def read_recipe(tx: Tx, digest: str) -> dict[str, str]:
@@ -107,14 +128,15 @@ async def save_recipe(tx: Tx, files: Mapping[str, str]) -> str:
     return digest
 
 
-async def add_revision(tx: Tx, row: RevisionRow) -> None:
+async def add_revision(tx: Tx, row: RevisionRow, difference: Sequence[str] = ()) -> None:
     """Add the newest revision of an app, and the app when it is its first."""
     app = upsert(tx, apps).values(name=row.app, revision=row.number)
     await tx.execute(app.on_conflict_do_update(index_elements=["name"], set_={"revision": row.number}))
     values = {name: getattr(row, name) for name in RevisionRow.__slots__}
     values["stopped"] = int(row.stopped)
-    for name in ("boards", "difference", "notes"):
+    for name in ("boards", "notes"):
         values[name] = list(values[name])
+    values["difference"] = list(difference)
     await tx.execute(insert(revisions).values(values))
 
 
@@ -127,6 +149,6 @@ async def cancel_revision(tx: Tx, app: str, number: int, at_ms: int) -> None:
 def _revision(row: Row[Any]) -> RevisionRow:
     fields = dict(row._mapping)
     fields["stopped"] = bool(fields["stopped"])
-    for name in ("boards", "difference", "notes"):
+    for name in ("boards", "notes"):
         fields[name] = tuple(fields[name])
     return RevisionRow(**fields)

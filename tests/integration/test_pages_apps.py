@@ -88,7 +88,7 @@ async def test_what_is_gone_is_shown_when_asked_for_and_many_come_in_pages(
         digest = await save_recipe(tx, {"compose.yml": ""})
         for number in range(PAGE_SIZE + 3):
             row = RevisionRow(
-                f"old-{number:03d}", 1, 5, ADMIN, "undeploy", "", "", digest, {}, {}, {}, {}, False, (), ()
+                f"old-{number:03d}", 1, 5, ADMIN, "undeploy", "", "", digest, {}, {}, {}, {}, False, ()
             )
             await add_revision(tx, row)
     assert "No app is on a board any more." in await admin.get("/apps")

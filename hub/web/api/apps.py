@@ -10,7 +10,7 @@ from aiohttp import web
 from agent.wire.decode import Range
 from agent.wire.order import AppName
 from hub.apps.draft import Verdict
-from hub.apps.picture import AppOnBoard, AppPicture, State, is_gone, on_board, picture_of, pictures_of
+from hub.apps.picture import AppOnBoard, AppPicture, State, on_board, page_of, picture_of
 from hub.apps.rehearsal import BoardCheck
 from hub.apps.secrets import SecretState
 from hub.store import apps as store
@@ -185,8 +185,9 @@ class BoardApps:
 async def list_apps(call: Call, query: AppQuery) -> AppPage:
     """List apps by name."""
     async with call.parts.store.read() as tx:
-        pictures = await pictures_of(tx, await store.list_apps(tx, after=query.after), call.parts.now_ms())
-    shown = [picture for picture in pictures if query.gone or not is_gone(picture)]
+        shown = await page_of(
+            tx, call.parts.now_ms(), limit=query.limit + 1, after=query.after, with_gone=bool(query.gone)
+        )
     page = shown[: query.limit]
     return AppPage(
         tuple(
@@ -277,7 +278,9 @@ async def list_history(call: Call, app: AppName, query: HistoryQuery) -> History
         await store.get_app(tx, app)
         rows = await store.list_revisions(tx, app, limit=query.limit + 1, before=before)
         page = rows[: query.limit]
-        results = await results_of(tx, app, [row.number for row in page])
+        numbers = [row.number for row in page]
+        results = await results_of(tx, app, numbers)
+        differences = await store.read_differences(tx, app, numbers)
         names = {
             id: row.name
             for id in {each.board for each in results}
@@ -285,13 +288,21 @@ async def list_history(call: Call, app: AppName, query: HistoryQuery) -> History
         }
     return History(
         tuple(
-            _revision(row, [each for each in results if each.revision == row.number], names) for row in page
+            _revision(
+                row,
+                differences[row.number],
+                [each for each in results if each.revision == row.number],
+                names,
+            )
+            for row in page
         ),
         str(page[-1].number) if len(rows) > len(page) else None,
     )
 
 
-def _revision(row: store.RevisionRow, results: list[Result], names: dict[str, str]) -> Revision:
+def _revision(
+    row: store.RevisionRow, difference: tuple[str, ...], results: list[Result], names: dict[str, str]
+) -> Revision:
     return Revision(
         revision=row.number,
         at_ms=row.at_ms,
@@ -299,7 +310,7 @@ def _revision(row: store.RevisionRow, results: list[Result], names: dict[str, st
         action=row.action,
         message=row.message,
         version=row.version,
-        difference=row.difference,
+        difference=difference,
         notes=row.notes,
         results=tuple(
             RevisionResult(

@@ -6,9 +6,8 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from hub.apps.picture import AppPicture, is_gone, pictures_of
+from hub.apps.picture import page_of
 from hub.store import apps
-from hub.store.database import Tx
 from hub.web.pages.apps.shown import DONE, LOOKS, away, summed
 from hub.web.pages.render import page
 from hub.web.parts import parts_of
@@ -23,7 +22,14 @@ async def show_apps(request: web.Request) -> web.Response:
     after = request.query.get("after", "")[:64]
     with_gone = request.query.get("gone") == "1"
     async with parts_of(request).store.read() as tx:
-        found = await _pictures(tx, search, after, parts_of(request).now_ms(), with_gone=with_gone)
+        found = await page_of(
+            tx,
+            parts_of(request).now_ms(),
+            limit=PAGE_SIZE + 1,
+            after=after,
+            search=search,
+            with_gone=with_gone,
+        )
         is_empty = not found and not await apps.list_apps(tx, limit=1)
     shown = found[:PAGE_SIZE]
     return page(
@@ -44,17 +50,6 @@ async def show_apps(request: web.Request) -> web.Response:
             "other": _link(search, not with_gone),
         },
     )
-
-
-async def _pictures(tx: Tx, search: str, after: str, now_ms: int, *, with_gone: bool) -> list[AppPicture]:
-    """A page of apps by name, and one more if there is one."""
-    rows = [row for row in await apps.list_apps(tx, after=after) if search.lower() in row.app]
-    found: list[AppPicture] = []
-    while rows and len(found) <= PAGE_SIZE:
-        some, rows = rows[: PAGE_SIZE + 1], rows[PAGE_SIZE + 1 :]
-        pictures = await pictures_of(tx, some, now_ms)
-        found += [picture for picture in pictures if with_gone or not is_gone(picture)]
-    return found[: PAGE_SIZE + 1]
 
 
 def _link(search: str, with_gone: bool, after: str = "") -> str:
