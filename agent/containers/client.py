@@ -44,7 +44,15 @@ class Client:
 
     def get(self, what: str, path: str, **params: Any) -> Any:
         """The JSON of an answer."""
-        return self.ask("GET", what, path, params=params, limit_s=LIST_S).json()
+        return self.read(what, self.ask("GET", what, path, params=params, limit_s=LIST_S))
+
+    def read(self, what: str, answer: Any) -> Any:
+        """The JSON of an answer; one that was cut is none."""
+        try:
+            return answer.json()
+        except ValueError as error:
+            reason = f"{what}: Podman's answer at {self._path} is cut short"
+            raise LinkDown(reason, code="podman-down", hint=self._hint) from error
 
     def post(self, what: str, path: str, body: object) -> Any:
         """POST a JSON body; the answer."""
@@ -149,7 +157,7 @@ def create(client: Client, body: Mapping[str, Any]) -> str:
         # A power cut left its storage, which nobody lists and which holds the name.
         client.delete(what, f"/containers/{path_of(name)}", {"force": True, "ignore": True})
         answer = client.post(what, "/containers/create", body)
-    return str(answer.json()["Id"])
+    return str(client.read(what, answer)["Id"])
 
 
 def _has_container(client: Client, name: str) -> bool:
@@ -221,7 +229,7 @@ def run_check(client: Client, id: str) -> Check:
     too_slow = Check(False, f"it did not end within {limit_s:g} s")
     began_s = time.monotonic()
     try:
-        result = client.ask("GET", what, f"{path}/healthcheck", limit_s=limit_s).json()
+        result = client.read(what, client.ask("GET", what, f"{path}/healthcheck", limit_s=limit_s))
     except Refused as error:
         if "exceeded timeout" not in str(error):
             raise

@@ -51,7 +51,8 @@ Trouble = tuple[str, str, str]
 class Containers:
     """The apps of one board.
 
-    ``changed`` rings when `report` says something else, ``troubled`` when `troubles` does.
+    ``changed`` rings when `report` says something else, ``troubled`` when `troubles` does, or an app is in
+    another state.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Containers:
         self._memory: Memory | None = None
         self._engine: Engine | None = None
         self._reconciler: Reconciler | None = None
-        self._told: list[Trouble] = []
+        self._told: tuple[object, ...] = ()
 
     async def run(self) -> None:
         """Deal with apps, if there are any, until cancelled."""
@@ -177,7 +178,15 @@ class Containers:
     # --- what is said ----------------------------------------------------------------------------
 
     def report(self) -> Apps | None:
-        """What the hub is told; None while there is nothing to tell."""
+        """What the hub is told, as far as it takes that; None while there is nothing to tell."""
+        apps = self._report()
+        if apps is None:
+            return None
+        from agent.containers.fitting import fit
+
+        return fit(apps)
+
+    def _report(self) -> Apps | None:
         from agent.containers import report  # only when there is something
 
         if self._fault is not None:
@@ -198,13 +207,15 @@ class Containers:
         from agent.containers import report
 
         fault = self._fault or (self._reconciler.fault if self._reconciler is not None else None)
-        return report.troubles(self.report(), fault)
+        return report.troubles(self._report(), fault)
 
     def _tell(self) -> None:
         self.changed.set()
-        troubles = self.troubles()
-        if troubles != self._told:
-            self._told = troubles
+        said = self.report()
+        states = [(app.name, app.state) for app in said.apps] if said is not None else []
+        told = self.troubles(), states
+        if told != self._told:
+            self._told = told
             self.troubled.set()
 
     async def logs(self, wanted: LogsWanted, id: str, publish: Callable[[Message], Awaitable[bool]]) -> Reply:

@@ -6,7 +6,8 @@ itself, and has a higher generation than any order of this hub that was ever tak
 disk before anybody acts on it.  Anything else is refused with a reason, and changes nothing.
 
 The highest generation is remembered for each hub: a board that joins another one begins anew there,
-and keeps running what it runs until that one orders something.
+and keeps running what it runs until that one orders something.  When it comes back, the last order of
+the earlier hub comes in force again.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Orders:
         self.refusal: Refusal | None = None
         self._database = database
         self._board = board
+        self._hub = ""  # whose order is in force
         self._kept: dict[str, tuple[int, str]] = {}  # generation and note of each hub
 
     @classmethod
@@ -50,7 +52,7 @@ class Orders:
         for hub, generation, text, in_force in await database.run(read):
             orders._kept[hub] = generation, text
             if in_force:
-                orders.order = _kept(text)
+                orders.order, orders._hub = _kept(text), hub
         return orders
 
     async def take(self, text: str, key: note.Verifier, hub: str) -> bool:
@@ -83,7 +85,7 @@ class Orders:
                     code="generation",
                     hint="a hub that was restored from a backup issues a higher one",
                 )
-            return False
+            return hub != self._hub  # that of another hub was in force meanwhile
         if order.generation < highest:
             raise Refused(
                 f"the order of generation {order.generation} is older than {highest}, which this board had",
@@ -101,7 +103,7 @@ class Orders:
 
         await self._database.run(write)
         self._kept[hub] = order.generation, text
-        self.order = order
+        self.order, self._hub = order, hub
 
 
 def _signed(text: str) -> str:

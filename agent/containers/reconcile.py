@@ -198,7 +198,8 @@ class Reconciler:
             self._sighting.proxy = self._make_proxy is not None and self._is_reached
         await self._see()
         await self._greet()
-        self._deaths.watch([each.pid for each in self.containers() if each.pid])
+        running = [each for each in self.containers() if each.pid]
+        self._deaths.watch({(each.id, each.pid, each.started_ms): each.pid for each in running})
         await self._publish()
         assert self._look is not None
         policy = self._choosing.policy
@@ -211,7 +212,9 @@ class Reconciler:
 
     async def _greet(self) -> None:
         """When containers have come or gone, those that stay must learn where the board is."""
-        there = {(each.id, each.phase, *each.networks.items()) for each in self.containers()}
+        there: set[tuple[object, ...]] = {
+            (each.id, each.phase, *each.networks.items()) for each in self.containers()
+        }
         if self._is_reached and there != self._greeted:
             self._greeted = there
             running = [each for each in self.containers() if each.pid]
@@ -221,6 +224,7 @@ class Reconciler:
 
     def _choose(self) -> None:
         self._choosing.choose({each.labels.get(LABEL_APP, "") for each in self.containers()})
+        self._since = {name: since for name, since in self._since.items() if name in self._errands}
 
     async def _see(self) -> None:
         """Look and plan; at everything when a plan needs to know more than which containers there are."""

@@ -29,10 +29,11 @@ def describe(errand: Errand, meters: Meters, *, proxy: bool, wall_ms: int, mono_
     past, aim, ordered = errand.past, errand.aim, errand.ordered
     revision = ordered.revision if ordered is not None else past.good.revision if past.good else 0
     begun_ms = wall_ms - mono_ms
+    is_stopped = aim.mode == "stop" and errand.is_settled
     return AppState(
         errand.name,
         revision,
-        past.good.revision if past.good is not None and aim.mode not in ("remove",) else 0,
+        0 if past.good is None or aim.mode == "remove" or is_stopped else past.good.revision,
         state_of(errand),
         step=_step(errand)[:MAX_SENTENCE],
         progress=errand.progress,
@@ -68,7 +69,9 @@ def state_of(errand: Errand) -> State:
         case "update":
             return "waiting" if errand.waits else "updating"
         case "back":
-            return _well(errand) if settled or _only_waits(errand) else "updating"
+            if settled:
+                return _well(errand)
+            return "degraded" if _only_waits(errand) and _is_ill(errand) else "updating"
         case "steady" | "persist":
             return _well(errand)
 
@@ -90,6 +93,16 @@ def _is_fine(sight: Sight) -> bool:
     if sight.runs:
         return sight.health != "unhealthy"
     return sight.ended and sight.container.exit_code == 0
+
+
+def _is_ill(errand: Errand) -> bool:
+    """Whether what it goes back to has ended, or is unhealthy: it may never be ready."""
+    failure = errand.past.failure
+    return any(
+        sight.ended or sight.health == "unhealthy"
+        for sight in errand.seen.containers
+        if failure is None or sight.revision != failure.revision
+    )
 
 
 def _only_waits(errand: Errand) -> bool:
@@ -186,7 +199,7 @@ def troubles(apps: Apps | None, fault: LichenError | None) -> list[tuple[str, st
         found.append(("order-refused", "", f"An order{generation} is not taken: {_end(apps.reason)}"))
     for app in apps.apps:
         if app.failure is not None:
-            back = f"; revision {app.failure.rolled_back_to} runs" if app.failure.rolled_back_to else ""
+            back = _back(app, app.failure.rolled_back_to)
             reason = f"Revision {app.failure.revision} of {app.name} failed: {app.failure.reason.rstrip('.')}"
             found.append(("app-failed", app.name, f"{reason}{back}."))
         looping = [each for each in app.containers if each.restarts >= LOOP]
@@ -195,6 +208,18 @@ def troubles(apps: Apps | None, fault: LichenError | None) -> list[tuple[str, st
             sentence = f"{worst.service} of {app.name} has ended {worst.restarts} times in a row."
             found.append(("app-crash-loop", app.name, sentence))
     return found
+
+
+def _back(app: AppState, revision: int) -> str:
+    """What became of going back; it is told before the first step of that."""
+    if not revision:
+        return ""
+    match app.state:
+        case "running":
+            return f"; revision {revision} runs"
+        case "degraded":
+            return f"; revision {revision} is back, and not all of it runs"
+    return f"; it goes back to revision {revision}"
 
 
 def _end(text: str) -> str:

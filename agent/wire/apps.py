@@ -35,7 +35,8 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a revision of an app did not come up.  ``step`` is the one that failed, ``log`` the last lines
-    of the container, ``rolled_back_to`` the revision that runs again, 0 when none does."""
+    of the container, ``rolled_back_to`` the revision that is gone back to, 0 when none is: it runs once the
+    app is not "updating" any more."""
 
     revision: Count
     at_ms: Millis
@@ -71,7 +72,7 @@ class ContainerState:
 
 @dataclass(frozen=True, slots=True)
 class AppState:
-    """An app: which ``revision`` is wanted, which one ``running`` (0: none), and what happens.
+    """An app: which ``revision`` is wanted, which one ``running`` (0: none, or stopped), and what happens.
 
     ``waiting``: something must hold first, and ``step`` says what (an update window, a lock file, memory).
     ``step`` is what is being done, in words; ``notes`` are what the operator should know of how it

@@ -66,6 +66,20 @@ async def test_another_hub_counts_for_itself(tmp_path: Path) -> None:
             await orders.take(signed(29), KEY.verifier, HUB)
 
 
+async def test_the_order_of_an_earlier_hub_comes_in_force_again(tmp_path: Path) -> None:
+    async with opened(tmp_path) as orders:
+        await orders.take(signed(30, demo(1, web())), KEY.verifier, HUB)
+        await orders.take(signed(1), KEY.verifier, OTHER)
+    async with opened(tmp_path) as orders:
+        assert await orders.take(signed(30, demo(1, web())), KEY.verifier, HUB)
+        assert orders.order is not None
+        assert orders.order.generation == 30
+        assert not await orders.take(signed(30, demo(1, web())), KEY.verifier, HUB)
+    async with opened(tmp_path) as orders:
+        assert orders.order is not None
+        assert orders.order.generation == 30
+
+
 @pytest.mark.parametrize(
     ("services", "words"),
     [

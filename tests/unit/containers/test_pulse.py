@@ -90,19 +90,34 @@ async def test_the_death_of_a_process_is_heard() -> None:
     died = asyncio.Event()
     deaths = Deaths(died.set)
     with subprocess.Popen(["sleep", "100"]) as process:
-        deaths.watch([process.pid])
+        deaths.watch({"one": process.pid})
         await asyncio.sleep(0)
         assert not died.is_set()
         process.kill()
         async with asyncio.timeout(5):
             await died.wait()
         died.clear()
-        deaths.watch([process.pid])  # it is still listed: nobody is woken again and again
+        deaths.watch({"one": process.pid})  # it is still listed: nobody is woken again and again
         await asyncio.sleep(0.01)
         assert not died.is_set()
-    deaths.watch([process.pid, 2**22 + 5])
+    deaths.watch({"one": process.pid, "two": 2**22 + 5})
     async with asyncio.timeout(5):
         await died.wait()  # one that had ended before anybody watched
+    deaths.close()
+
+
+async def test_another_run_with_the_number_of_one_that_has_ended_is_watched_anew() -> None:
+    died = asyncio.Event()
+    deaths = Deaths(died.set)
+    with subprocess.Popen(["sleep", "100"]) as process:
+        deaths.watch({"one": process.pid})
+        process.kill()
+        async with asyncio.timeout(5):
+            await died.wait()
+        died.clear()
+        deaths.watch({"two": process.pid})
+        async with asyncio.timeout(5):
+            await died.wait()
     deaths.close()
 
 
