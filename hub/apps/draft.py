@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from agent.wire.order import App
+from agent.wire.order import MAX_FILE_BYTES, App
 
+SIZE_HINT = "a comment or an empty line is enough; what is large belongs into an image or a volume"
 Judgement = Literal["supported", "emulated", "ignored", "refused", "warned"]
 """What becomes of a key.  "warned": it is honoured, and there is something to know about this value."""
 
@@ -58,6 +59,14 @@ class ConfigDraft:
     is_template: bool = False
     secrets: tuple[str, ...] = ()
     file: str = ""
+
+
+def size_fault(text: str) -> str:
+    """Why a text cannot be a secret or a config, which Podman keeps; "" when it can."""
+    size = len(text.encode())
+    if not size:
+        return "is empty, and a board cannot give an empty file"
+    return f"has {size} bytes, and {MAX_FILE_BYTES} is the most" if size > MAX_FILE_BYTES else ""
 
 
 @dataclass(frozen=True, slots=True)

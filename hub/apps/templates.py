@@ -29,10 +29,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.wire.errors import Refused
-from hub.apps.draft import ConfigDraft
+from agent.wire.order import MAX_FILE_BYTES
+from hub.apps.draft import SIZE_HINT, ConfigDraft, size_fault
 from hub.apps.golang import Call, If, Piece, Text, parsed, refused
-
-MAX_CHARACTERS = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +63,13 @@ def render(config: ConfigDraft, env: Mapping[str, str], secrets: Mapping[str, st
     size = 0
     for part in template.parts(parsed(config.content, template.file)):
         size += len(part)
-        if size > MAX_CHARACTERS:
-            raise Refused(
-                f"{template.file}: becomes longer than {MAX_CHARACTERS:,} characters", code="template"
-            )
+        if size > MAX_FILE_BYTES:
+            raise Refused(f"{template.file}: becomes longer than {MAX_FILE_BYTES:,} bytes", code="template")
         parts.append(part)
-    return "".join(parts)
+    text = "".join(parts)
+    if fault := size_fault(text):
+        raise Refused(f"{template.file}: what comes of it {fault}", code="template", hint=SIZE_HINT)
+    return text
 
 
 @dataclass(frozen=True, slots=True)

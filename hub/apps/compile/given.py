@@ -13,7 +13,7 @@ from agent.wire.order import Given
 from hub.apps import templates
 from hub.apps.compile import process
 from hub.apps.compile.scope import Scope
-from hub.apps.draft import ConfigDraft, SecretNeed
+from hub.apps.draft import SIZE_HINT, ConfigDraft, SecretNeed, size_fault
 from hub.apps.recipe import SecretHint, secret_hints
 from hub.apps.tree import Node
 
@@ -91,6 +91,7 @@ def _config(definition: Node, name: str, service: Node, scope: Scope) -> tuple[C
         )
     driver = definition["template_driver"]
     if driver.choice(("golang",), default="") != "golang":
+        _check_size(definition, text)
         return ConfigDraft(name, text), {}
     environment = process.environment(service, scope)
     try:
@@ -101,6 +102,11 @@ def _config(definition: Node, name: str, service: Node, scope: Scope) -> tuple[C
         scope.defined("secrets", definition, secret)
     shown = {variable: environment[variable] for variable in uses.variables if variable in environment}
     return ConfigDraft(name, text, is_template=True, secrets=uses.secrets, file=file), shown
+
+
+def _check_size(definition: Node, text: str) -> None:
+    if fault := size_fault(text):
+        raise definition.refused(fault, hint=SIZE_HINT)
 
 
 def _content(definition: Node, scope: Scope) -> tuple[str | None, str]:

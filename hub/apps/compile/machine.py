@@ -6,12 +6,12 @@ import re
 from dataclasses import replace
 from typing import Literal
 
-from agent.wire.order import Device, Service, Ulimit
+from agent.wire.order import MAX_LOG_BYTES, Device, Service, Ulimit
 from hub.apps import units
 from hub.apps.tree import Node
 
 DEFAULT_LOG_BYTES = 5_000_000
-MIN_LOG_BYTES, MAX_LOG_BYTES = 4096, 2**31
+MIN_LOG_BYTES = 4096
 
 LogDriver = Literal["k8s-file", "journald", "none"]
 LOG_DRIVERS: dict[str, LogDriver] = {

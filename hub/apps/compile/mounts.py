@@ -6,21 +6,20 @@ import posixpath
 
 from agent.wire.decode import nearest
 from agent.wire.order import Mount, Volume
+from agent.wire.rights import MOUNT_OPTIONS, PROPAGATIONS, VOLUME_HINT, is_mount_option, shown_path
 from hub.apps import units
-from hub.apps.compile.scope import NOUN, Scope, is_external
+from hub.apps.compile.scope import NOUN, Scope, is_external, labels_of
 from hub.apps.tree import Node
 
 MODES = ("ro", "rw", "z", "Z", "nocopy", "cached", "delegated", "consistent")
-PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 MEANINGLESS = ("rw", "cached", "delegated", "consistent")
 SOCKETS = ("/var/run/docker.sock", "/run/docker.sock")
 
 
 def mounts(service: Node, name: str, scope: Scope) -> tuple[Mount, ...]:
     """What a service has mounted, memory included."""
-    found = [_mount(each, name, scope) for each in service["volumes"]]
-    tmpfs = service["tmpfs"]
-    found += [_short_tmpfs(each) for each in tmpfs.entries()]
+    found = [_checked(each, _mount(each, name, scope)) for each in service["volumes"]]
+    found += [_checked(each, _short_tmpfs(each)) for each in service["tmpfs"].entries()]
     targets: dict[str, Mount] = {}
     for mount in found:
         if mount.target in targets:
@@ -41,6 +40,15 @@ def volumes(scope: Scope) -> tuple[Volume, ...]:
 
 
 # --- forms ---------------------------------------------------------------------------------------
+
+
+def _checked(entry: Node, mount: Mount) -> Mount:
+    """A mount whose options every board takes."""
+    for option in mount.options:
+        if not is_mount_option(mount.kind, option):
+            known = ", ".join(MOUNT_OPTIONS[mount.kind])
+            raise entry.refused(f"{option[:60]!r} is no option of a {mount.kind}", hint=f"known: {known}")
+    return mount
 
 
 def _mount(entry: Node, service: str, scope: Scope) -> Mount:
@@ -190,6 +198,16 @@ def _defined(definition: Node, key: str, scope: Scope) -> Volume:
     return Volume(
         scope.full_name(definition, key),
         external=is_external(definition),
-        driver_options={name: each.text() for name, each in definition["driver_opts"].items()},
-        labels={name: each.text() for name, each in definition["labels"].pairs().items()},
+        driver_options=_driver_options(definition["driver_opts"]),
+        labels=labels_of(definition["labels"]),
     )
+
+
+def _driver_options(node: Node) -> dict[str, str]:
+    """What a volume is, if it is no folder of Podman's: memory, or a path of the board."""
+    found = {name: each.text() for name, each in node.items()}
+    try:
+        shown_path(found)
+    except ValueError as error:
+        raise node.refused(str(error), hint=VOLUME_HINT) from None
+    return found

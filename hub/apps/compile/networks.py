@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from agent.wire.order import Attachment, Network
-from hub.apps.compile.scope import Scope, is_external
+from hub.apps.compile.scope import Scope, is_external, labels_of
 from hub.apps.tree import Node
 
 DEFAULT = "default"
@@ -119,7 +119,7 @@ def _network(definition: Node, key: str, scope: Scope) -> Network:
         ipv6=definition["enable_ipv6"].flag(),
         subnet=subnet,
         gateway=gateway,
-        labels={label: each.text() for label, each in definition["labels"].pairs().items()},
+        labels=labels_of(definition["labels"]),
     )
 
 

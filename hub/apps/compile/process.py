@@ -6,7 +6,8 @@ import re
 import shlex
 
 from agent.wire.errors import Refused
-from hub.apps.compile.scope import Scope
+from agent.wire.rights import steers
+from hub.apps.compile.scope import Scope, labels_of
 from hub.apps.recipe import read_env
 from hub.apps.tree import Node
 
@@ -72,14 +73,16 @@ def labels(service: Node, scope: Scope) -> dict[str, str]:
     found: dict[str, str] = {}
     for entry in service["label_file"].entries():
         found |= _env_file(entry, scope)
-    for node in (service["labels"], service["deploy"]["labels"]):
-        found |= {name: each.text() for name, each in node.pairs().items()}
-    return found
+    return found | labels_of(service["labels"]) | labels_of(service["deploy"]["labels"])
 
 
 def annotations_of(service: Node) -> dict[str, str]:
-    """The annotations of a container."""
-    return {name: each.text() for name, each in service["annotations"].pairs().items()}
+    """The annotations of a container: notes, and no instructions to what runs it."""
+    found = service["annotations"].pairs()
+    for name, each in found.items():
+        if steers(name):
+            raise each.refused(f"{name[:80]!r} steers what runs containers, and no board takes it")
+    return {name: each.text() for name, each in found.items()}
 
 
 def stop_signal(service: Node) -> str:

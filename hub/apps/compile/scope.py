@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent.wire.decode import nearest
+from agent.wire.rights import RESERVED_LABELS, is_reserved
 from hub.apps.draft import Verdict
 from hub.apps.recipe import Recipe
 from hub.apps.tree import Node
@@ -69,6 +70,16 @@ class Scope:
                 f"{name[:128]!r} is no name: letters, digits, '_', '.' and '-' are allowed, 128 at most"
             )
         return name
+
+
+def labels_of(node: Node) -> dict[str, str]:
+    """The labels that a recipe gives to something: none by which a board knows what it made."""
+    found = node.pairs()
+    for label, each in found.items():
+        if is_reserved(label):
+            hint = f"none may begin with {RESERVED_LABELS}"
+            raise each.refused(f"{label[:80]!r} is the board's own label", hint=hint)
+    return {label: each.text() for label, each in found.items()}
 
 
 def is_external(definition: Node) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.wire.errors import Refused
+from agent.wire.order import MAX_FILE_BYTES
 from hub.apps.draft import ConfigDraft
 from hub.apps.templates import Uses, render, uses
 
@@ -51,7 +52,7 @@ def rendered(text: str) -> str:
     ],
 )
 def test_a_template(text: str, value: str) -> None:
-    assert rendered(text) == value
+    assert rendered(f"{text}|") == f"{value}|"
 
 
 @pytest.mark.parametrize(
@@ -107,6 +108,14 @@ def test_only_secrets_that_are_shown_are_needed() -> None:
     assert uses(nested, {"X": "1"}) == Uses(("X",), ("a", "b", "c"))
 
 
+def test_a_file_has_something_in_it_and_no_more_than_a_board_takes() -> None:
+    assert len(rendered('{{ if env "NONE" }}x{{ end }}' + "x" * MAX_FILE_BYTES)) == MAX_FILE_BYTES
+    for text, words in (('{{ if env "NONE" }}x{{ end }}', "is empty"), ("\u00fc" * 300_000, "600000 bytes")):
+        with pytest.raises(Refused, match=f"^x.tmpl: what comes of it .*{words}") as caught:
+            rendered(text)
+        assert caught.value.code == "template"
+
+
 def test_it_ends() -> None:
     with pytest.raises(Refused, match="more than 32 conditions"):
         rendered('{{ if env "A" }}' * 40 + "{{ end }}" * 40)
@@ -119,4 +128,4 @@ def test_it_ends() -> None:
     many = "{{ if eq " + '"x" ' * 100_000 + "}}y{{ end }}"
     assert rendered(many) == "y"
     long_else = '{{ if env "NONE" }}' + '{{ else if env "NONE" }}' * 31 + "{{ end }}"
-    assert rendered(long_else) == ""
+    assert rendered(long_else + "z") == "z"
