@@ -117,7 +117,13 @@ async def _end(closing: asyncio.Event) -> None:
 
 
 async def follow_logs(
-    request: web.Request, parts: Parts, place: AppOnBoard, wanted: LogsWanted, closing: asyncio.Event
+    request: web.Request,
+    parts: Parts,
+    place: AppOnBoard,
+    wanted: LogsWanted,
+    closing: asyncio.Event,
+    *,
+    still_holds: Callable[[], Awaitable[object]],
 ) -> web.StreamResponse:
     """Answer with lines as the board sends them, until it has sent all or ``closing`` rings.
 
@@ -130,9 +136,10 @@ async def follow_logs(
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_pass_on(response, place.board, lines), name="log lines")
+                group.create_task(_beat(response, still_holds), name="log beat")
                 group.create_task(_end(closing), name="log end")
-        except* (Ended, ConnectionError):
-            pass
+        except* (Ended, ConnectionError, Refused):
+            pass  # nobody is there to be told, or nobody who may hear it
     return response
 
 

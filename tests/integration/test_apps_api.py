@@ -20,6 +20,7 @@ from fakes.broker import FakeBroker
 from hub.store import boards
 from hub.store.boards import PresenceChange
 from hub.store.events import list_events
+from hub.web import following
 from hub.web.api import ROUTES
 from hub.web.openapi import describe
 from support.api import Api
@@ -271,8 +272,8 @@ async def test_a_stream_tells_how_an_app_comes_up(
         assert [each async for each in told] == []
 
 
-async def test_logs_are_passed_on_as_they_come(
-    hub: WebHub, api: Api, http: aiohttp.ClientSession, image: str
+async def test_logs_are_passed_on_as_they_come_until_the_login_ends(
+    hub: WebHub, api: Api, http: aiohttp.ClientSession, image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await api.call("POST", "/apps", status=201, json=new(image))
     await report(hub, 1, running("demo", 1))
@@ -304,6 +305,15 @@ async def test_logs_are_passed_on_as_they_come(
             commands.streamed(hub.id("pump"), command.id, LogLines(2, end=True, dropped=7))
             assert (await anext(told))[1]["dropped"] == 7
             assert [event async for event, _ in told] == ["end"]
+        monkeypatch.setattr(following, "BEAT_S", 0.05)
+        token = await hub.access.new_api_token(ADMIN, "brief")
+        bearer = {"Authorization": f"Bearer {token}"}
+        path = f"{hub.url}/api/v1/apps/demo/logs?follow_s=600"
+        async with http.get(path, headers=bearer) as response:
+            assert await response.content.readline() == b": still here\n"
+            [revoked] = [each for each in await hub.access.list_api_tokens(ADMIN) if each.name == "brief"]
+            await hub.access.revoke_api_token(ADMIN, revoked.id)
+            assert [event async for event, _ in events_of(response)] == []
         running_commands.cancel()
     await presence(hub, "offline")
     await api.refuses("GET", "/apps/demo/logs", 409, "offline")

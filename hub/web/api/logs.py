@@ -14,6 +14,7 @@ from agent.wire.order import AppName
 from hub.apps.picture import picture_of
 from hub.web import following
 from hub.web.api.route import Call
+from hub.web.guard import identify
 from hub.web.wiring import STREAMS
 
 
@@ -55,4 +56,11 @@ async def read_logs(call: Call, app: AppName, query: LogQuery) -> web.StreamResp
     wanted = LogsWanted(app, query.service, query.tail, query.since_ms, query.follow_s)
     assert call.principal is not None, "not a public route"
     with call.request.config_dict[STREAMS].hold(call.principal.id) as closing:
-        return await following.follow_logs(call.request, call.parts, found[0], wanted, closing)
+        return await following.follow_logs(
+            call.request,
+            call.parts,
+            found[0],
+            wanted,
+            closing,
+            still_holds=lambda: identify(call.request),
+        )
