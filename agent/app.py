@@ -112,7 +112,9 @@ class Agent:
                 gather=lambda: gathered(clock, sampler, identity, containers.troubles()),
                 alarm=supply_alarm(config.sysfs),
             )
-            portrait = Portrait(identity, membership, config, clock, outbox, sampler, health)
+            portrait = Portrait(
+                identity, membership, config, clock, outbox, sampler, health, containers.report
+            )
             renewal = Renewal(identity, config, clock)
             link = Link(
                 identity,

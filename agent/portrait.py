@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import agent
 from agent import about
@@ -21,9 +23,12 @@ from agent.health import Health
 from agent.identity import Identity, Membership
 from agent.outbox import Outbox
 from agent.sensors.sampler import Latest, Sampler
-from agent.status import LinkState, SensorState, Status, remove_status, write_status
+from agent.status import AppLine, LinkState, SensorState, Status, remove_status, write_status
 from agent.wire.errors import ConfigError, LichenError, Refused
 from agent.wire.messages import About, OutboxState, Sensor
+
+if TYPE_CHECKING:  # what only a board with apps needs
+    from agent.wire.apps import Apps, AppState
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +45,9 @@ class Portrait:
         outbox: Outbox,
         sampler: Sampler,
         health: Health,
+        apps: Callable[[], Apps | None] = lambda: None,
     ) -> None:
+        """``apps``: how the apps are, None where there are none."""
         self._changed = asyncio.Event()
         self._written = True
         self._said = ""
@@ -51,6 +58,7 @@ class Portrait:
         self._outbox = outbox
         self._sampler = sampler
         self._health = health
+        self._apps = apps
         self._document = identity.document()
         self._machine = about.look(config.state_dir, config.sysfs)
         self._started_ms = clock.wall_ms()
@@ -161,8 +169,16 @@ class Portrait:
             link=self._link,
             outbox=outbox,
             sensors=tuple(_state(sensor, latest[sensor.name]) for sensor in self._sampler.sensors()),
+            apps=tuple(_line(app) for app in apps.apps) if (apps := self._apps()) is not None else (),
             problems=self._health.problems(),
         )
+
+
+def _line(app: AppState) -> AppLine:
+    failure = app.failure
+    if failure is None:
+        return AppLine(app.name, app.state, app.step)
+    return AppLine(app.name, app.state, app.step, failure.revision, failure.reason)
 
 
 def _state(sensor: Sensor, latest: Latest) -> SensorState:

@@ -61,6 +61,18 @@ class SensorState:
 
 
 @dataclass(frozen=True, slots=True)
+class AppLine:
+    """An app: its state and what is done for it, as its hub is told; ``failed`` is the revision that did
+    not come up, 0 when none did, and ``reason`` why."""
+
+    name: str
+    state: str = ""
+    step: str = ""
+    failed: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """All of it.  ``board`` is empty before the first start, ``hub`` before joining.
 
@@ -81,6 +93,7 @@ class Status:
     link: LinkState = field(default_factory=LinkState)
     outbox: OutboxState = field(default_factory=OutboxState)
     sensors: tuple[SensorState, ...] = ()
+    apps: tuple[AppLine, ...] = ()
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -140,6 +153,7 @@ def _lines(status: Status, now_ms: int) -> Iterator[str]:
         yield f"clock    {CLOCKS[status.clock]}"
     for sensor in status.sensors:
         yield f"sensor   {sensor.name}: {_sensor(sensor, now_ms)}"
+    yield from _apps(status.apps)
     for problem in status.problems:
         yield f"{'problem' if problem.severity != 'notice' else 'notice ':8} {_problem(problem, now_ms)}"
         if problem.hint:
@@ -173,6 +187,19 @@ def _link(status: Status, now_ms: int) -> Iterator[str]:
         yield f"data     {sent} sent and {received} received today (UTC)"
     if link.refused:
         yield f"         the broker refuses a message: {link.refused}"
+
+
+def _apps(apps: tuple[AppLine, ...]) -> Iterator[str]:
+    """How many run of how many, and a line for each of which there is more to say."""
+    if not apps:
+        return
+    running = sum(app.state == "running" for app in apps)
+    yield f"apps     {running} of {len(apps)} run{'s' if len(apps) == 1 else ''}"
+    for app in apps:
+        if app.state != "running":
+            yield f"         {app.name} is {app.state}{f': {app.step}' if app.step else ''}"
+        if app.failed:
+            yield f"         revision {app.failed} of {app.name} failed: {app.reason}"
 
 
 def _outbox(outbox: OutboxState, now_ms: int) -> str:

@@ -18,6 +18,7 @@ from agent.config import Config, Containers, Report
 from agent.containers.engine import Engine
 from agent.identity import open_identity
 from agent.sensors.driver import read_sensor
+from agent.status import describe, read_status
 from agent.wire import note, topics
 from agent.wire.apps import Apps, LogLines
 from agent.wire.decode import decode_json
@@ -200,6 +201,22 @@ async def test_podman_that_is_missing_is_a_problem_and_readings_go_on(scene: Sce
         told = next(each for each in problems() if each.code == "podman-missing")
         assert "apt-get install" in told.hint
         assert [each for each in scene.broker.log if each.topic.endswith("/readings")]
+
+
+async def test_the_status_for_a_technician_says_how_apps_are(scene: Scene) -> None:
+    def lines() -> list[str]:
+        status = read_status(scene.config.runtime_dir)
+        return [] if status is None else list(describe(status, Clock.system().wall_ms()))
+
+    async with scene.running():
+        await scene.until(lines)
+        assert not [line for line in lines() if line.startswith("apps")]
+        scene.order(1, scene.demo())
+        await scene.until(lambda: "apps     1 of 1 runs" in lines())
+        scene.order(2, scene.demo(2, Behaviour(exits=1)))
+        failed = "         revision 2 of demo failed: web ended with 1, 3 times"
+        await scene.until(lambda: failed in lines())
+        await scene.until(lambda: "apps     1 of 1 runs" in lines())
 
 
 async def test_logs_are_sent_when_they_are_asked_for(scene: Scene) -> None:

@@ -14,7 +14,16 @@ import pytest
 
 from agent.commands import running_status
 from agent.config import Config
-from agent.status import LinkState, SensorState, Status, describe, read_status, remove_status, write_status
+from agent.status import (
+    AppLine,
+    LinkState,
+    SensorState,
+    Status,
+    describe,
+    read_status,
+    remove_status,
+    write_status,
+)
 from agent.wire.messages import OutboxState, Problem
 
 NOW_MS = 1_700_000_000_000
@@ -48,6 +57,22 @@ def test_all_is_well() -> None:
         "clock    right",
         "sensor   room: 21.5 °C, 4 s ago",
     ]
+
+
+def test_apps_are_counted_and_those_that_do_not_run_say_why() -> None:
+    apps = (
+        AppLine("blog", "running"),
+        AppLine("diary", "running", failed=3, reason="web is not healthy"),
+        AppLine("meter", "degraded", "starting web again"),
+        AppLine("wiki", "stopped"),
+    )
+    assert [line for line in describe(replace(FINE, apps=apps), NOW_MS) if line[0] in "a "][1:] == [
+        "apps     2 of 4 run",
+        "         revision 3 of diary failed: web is not healthy",
+        "         meter is degraded: starting web again",
+        "         wiki is stopped",
+    ]
+    assert "apps     1 of 1 runs" in describe(replace(FINE, apps=apps[:1]), NOW_MS)
 
 
 def test_a_link_that_is_down_says_since_when_and_why() -> None:
