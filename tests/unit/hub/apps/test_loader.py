@@ -171,16 +171,16 @@ PORTS = ",".join(f"'{n + 1}',{n + 2000},{{target: {n + 1}}}" for n in range(340)
 NETWORKS = [f"n{n}" for n in range(60)]
 UNSET = ",".join(f"A{n}=$B{n}" for n in range(900))
 HARMFUL = {
-    "lists of everything": services(f"{{image: a, ports: [{PORTS}]}}", 6),
+    "lists of everything": services(f"{{image: a, ports: [{PORTS}]}}", 2),
     "a long chain of extends": services("{extends: w%, image: a}", 600),
     "everybody extends a large one": "services:\n"
     f"  base: {{image: a, ports: [{PORTS}], volumes: [{','.join(f'/a{n}' for n in range(900))}]}}\n"
-    + "".join(f"  w{n}: {{extends: base, ports: [80], volumes: [/b]}}\n" for n in range(400)),
+    + "".join(f"  w{n}: {{extends: base, ports: [80], volumes: [/b]}}\n" for n in range(150)),
     "a long chain of dependencies": services("{image: a, depends_on: [w%]}", 600) + "  w600: {image: a}",
-    "everybody on every network": services(f"{{image: a, networks: [{','.join(NETWORKS)}]}}", 60)
+    "everybody on every network": services(f"{{image: a, networks: [{','.join(NETWORKS)}]}}", 30)
     + "networks:\n"
     + "".join(f"  {name}: {{external: true}}\n" for name in NETWORKS),
-    "variables that are not set": services(f"{{image: a, environment: [{UNSET}], develop: {{}}}}", 8),
+    "variables that are not set": services(f"{{image: a, environment: [{UNSET}], develop: {{}}}}", 3),
 }
 
 
@@ -189,4 +189,4 @@ def test_a_document_that_means_harm_ends_soon(name: str) -> None:
     begin = time.process_time()
     with contextlib.suppress(Refused):
         compile_draft(Recipe({"compose.yml": HARMFUL[name]}), {}, app="demo")
-    assert time.process_time() - begin < 5
+    assert time.process_time() - begin < 2

@@ -100,7 +100,7 @@ MERGES = "a0: &a0 {x: 1}\n" + "".join(
     f"a{n}: &a{n} {{<<: [{','.join([f'*a{n - 1}'] * 10)}], k{n}: *a{n - 1}}}\n" for n in range(1, 12)
 )
 HARMFUL = {
-    "lists in lists": "[" * 200_000,
+    "lists in lists": "[" * 50_000,
     "mappings in mappings": "{a: " * 50_000,
     "blocks in blocks": "- " * 100_000,
     "questions": "? " * 100_000,
@@ -109,7 +109,7 @@ HARMFUL = {
     "a chain of anchors": "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 60)),
     "many values": "[" + "a," * 100_000 + "]",
     "many keys": "".join(f"a{n}: 1\n" for n in range(20_000)),
-    "many lists": "".join(f"a{n}: [{'a,' * 1_000}]\n" for n in range(100)),
+    "many lists": "".join(f"a{n}: [{'a,' * 1_000}]\n" for n in range(25)),
     "long": "a" * (MAX_CHARACTERS + 1),
 }
 
