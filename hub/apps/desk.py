@@ -62,7 +62,7 @@ def new_desk(
         rehearsal=Rehearsal(store, changes, secrets),
         changes=changes,
         secrets=secrets,
-        logins=Logins(store, vault, now_ms),
+        logins=Logins(store, vault, now_ms, wake=orders.wake),
         orders=orders,
         reports=reports,
     )

@@ -7,7 +7,7 @@ or replaced change it, too: `drop_board` and `move_board`, each in the transacti
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,17 @@ async def placements_of(
     if board is not None:
         asked = asked.where(placements.c.board == board)
     return [_placement(row) for row in await tx.execute(asked)]
+
+
+async def boards_with(tx: Tx, is_meant: Callable[[str], bool]) -> list[str]:
+    """The boards whose orders name an image that is meant."""
+    asked = select(placements.c.board, placements.c.manifest).where(placements.c.manifest.is_not(None))
+    found = {
+        row.board
+        for row in await tx.execute(asked)
+        if any(is_meant(service["image"]) for service in row.manifest.get("services", ()))
+    }
+    return sorted(found)
 
 
 async def place(tx: Tx, rows: Sequence[Placement]) -> None:

@@ -119,6 +119,23 @@ async def test_a_secret_that_is_not_to_be_made_up_is_asked_for(hub: AppsHub, ima
     assert (await hub.deploy(files=files, boards=["pump"])).generated == ()
 
 
+async def test_a_new_password_at_a_registry_reaches_the_boards_that_pull_there(
+    hub: AppsHub, image: str
+) -> None:
+    pump, roof = await hub.add_board("pump"), await hub.add_board("roof")
+    await hub.deploy(files=recipe(image), boards=["pump"])
+    assert (await pump.app(1)).logins == ()
+    for generation, password in ((2, "first"), (3, "second")):
+        await hub.desk.logins.set(hub.registry.address, "me", password, "ada")
+        [login] = (await pump.app(generation)).logins
+        assert (login.registry, login.user) == (hub.registry.address, "me")
+        assert pump.key.unseal(login.box).decode() == password
+    await hub.desk.logins.set("elsewhere.example", "me", "x", "ada")
+    await hub.desk.logins.remove(hub.registry.address, "ada")
+    assert (await pump.app(4)).logins == ()
+    assert roof.notes == []
+
+
 async def test_all_apps_of_a_board_are_in_its_order(hub: AppsHub, image: str) -> None:
     pump = await hub.add_board("pump")
     await hub.deploy("one", recipe(image), boards=["pump"])

@@ -172,7 +172,7 @@ async def test_skopeo_may_be_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 async def test_a_private_registry_is_asked_with_its_login(store: Store, private: shops.Registry) -> None:
     image = push_image(private, "secret", "1", "arm64")
-    registry, logins = asking(store, private.address), Logins(store, VAULT, now_ms)
+    registry, logins = asking(store, private.address), Logins(store, VAULT, now_ms, wake=lambda: None)
     with pytest.raises(Refused, match=r"(?i)unauthorized|authentication") as caught:
         await registry.builds(image)
     assert "lichen registry set" in caught.value.hint
@@ -196,7 +196,10 @@ async def test_a_private_registry_is_asked_with_its_login(store: Store, private:
 async def test_a_password_is_sealed_at_rest_and_no_argument(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await Logins(store, VAULT, now_ms).set("registry.example:5000", "me", "hush-hush", "ada")
+    logins = Logins(store, VAULT, now_ms, wake=lambda: None)
+    await logins.set("registry.example:5000", "me", "hush-hush", "ada")
+    with pytest.raises(Refused, match="'me:you' is not a user"):  # who "me" with another password would be
+        await logins.set("registry.example:5000", "me:you", "hush-hush", "ada")
     async with store.read() as tx:
         [row] = await list_registries(tx)
         assert "hush-hush" not in repr(row)

@@ -45,7 +45,7 @@ async def list_registries(call: Call) -> RegistryList:
 async def set_registry(call: Call, registry: str, body: RegistryCredentials) -> RegistryUser:
     """Log in at a registry.
 
-    The hub looks images up with it, and boards get it, sealed, in their next orders with images from there.
+    The hub looks images up with it, and boards with images from there get it, sealed, in new orders.
     """
     return _shown(await call.parts.desk.logins.set(registry, body.user, body.password, call.admin))
 
