@@ -33,6 +33,11 @@ def _order_refused(facts: Facts, _: Collection[str]) -> Iterator[Finding]:
     return _trouble(facts, "order-refused")
 
 
+def _policy_broken(facts: Facts, _: Collection[str]) -> Iterator[Finding]:
+    """The policy file cannot be used, so nothing new is taken; apps that run go on."""
+    return _trouble(facts, "policy-broken")
+
+
 def _app_failed(facts: Facts, _: Collection[str]) -> Iterator[Finding]:
     """A new version of an app did not come up, and was gone back from where that was possible."""
     return _trouble(facts, "app-failed")
@@ -60,6 +65,10 @@ APPS: tuple[Check, ...] = (
     Check(
         "apps-unkept", "fail", 0, 0, _apps_unkept,
         "Free some space; a file apps.db that is damaged can be moved away: the hub sends the order again.",
+    ),
+    Check(
+        "policy-broken", "warn", 0, 0, _policy_broken,
+        "Correct /etc/lichen/policy.toml; without the file the defaults hold.",
     ),
     Check(
         "order-refused", "warn", 0, 0, _order_refused,

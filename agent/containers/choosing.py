@@ -42,14 +42,15 @@ class Choosing:
         self._errands, self._orders, self._memory, self._endings = errands, orders, memory, endings
         self._clock = clock
         self._file = policy_file
-        self._fault = ""
+        self.fault: ConfigError | None = None
+        """Why the policy file cannot be used; None when it can."""
 
     def read_policy(self) -> None:
         """Read the file; one that cannot be used lets nothing new in."""
         try:
-            self.policy, self._fault = policy.load(self._file), ""
+            self.policy, self.fault = policy.load(self._file), None
         except ConfigError as error:
-            self._fault = f"waits for a policy that can be used: {error}"
+            self.fault = error
 
     def choose(self, found: Collection[str]) -> None:
         """Choose for every app that the order names, that is remembered, or of which something is there."""
@@ -102,8 +103,8 @@ class Choosing:
 
     def _hold(self, ordered: App | None) -> str:
         """Why nothing may be changed now."""
-        if self._fault:
-            return self._fault
+        if self.fault is not None:
+            return f"waits for a policy that can be used: {self.fault}"
         minute = None
         if (known_ms := self._clock.known_ms()) is not None:
             local = time.localtime(known_ms / 1000)

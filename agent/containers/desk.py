@@ -206,8 +206,10 @@ class Containers:
             return []
         from agent.containers import report
 
-        fault = self._fault or (self._reconciler.fault if self._reconciler is not None else None)
-        return report.troubles(self._report(), fault)
+        if self._reconciler is None:
+            return report.troubles(self._report(), self._fault)
+        fault = self._fault or self._reconciler.fault
+        return report.troubles(self._report(), fault, self._reconciler.policy_fault)
 
     def _tell(self) -> None:
         self.changed.set()

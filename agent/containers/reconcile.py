@@ -143,6 +143,11 @@ class Reconciler:
         return [] if self._look is None else list(self._look.containers)
 
     @property
+    def policy_fault(self) -> ConfigError | None:
+        """Why the board's policy file cannot be used; None when it can."""
+        return self._choosing.fault
+
+    @property
     def has_looked(self) -> bool:
         """Whether it is known what is there; before that nothing can be said to be gone."""
         return self._look is not None

@@ -186,9 +186,13 @@ def without_figures(apps: Apps) -> Apps:
     )
 
 
-def troubles(apps: Apps | None, fault: LichenError | None) -> list[tuple[str, str, str]]:
+def troubles(
+    apps: Apps | None, fault: LichenError | None, policy_fault: LichenError | None = None
+) -> list[tuple[str, str, str]]:
     """What a person should know: the code of a problem, the app it is about, and a sentence."""
     found = []
+    if policy_fault is not None:
+        found.append(("policy-broken", "", f"The board's policy cannot be used: {_end(str(policy_fault))}"))
     if fault is not None:
         code = fault.code if fault.code in ("podman-missing", "podman-down") else "apps-unkept"
         found.append((code, "", f"Apps are not looked after: {_end(str(fault))}"))

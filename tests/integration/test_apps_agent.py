@@ -188,6 +188,23 @@ async def test_a_refused_order_and_a_failed_app_are_problems_of_the_board(scene:
         await scene.until(lambda: {"order-refused", "app-failed"} <= codes(), within_s=20)
 
 
+async def test_a_policy_that_cannot_be_used_changes_nothing_and_is_a_problem(scene: Scene) -> None:
+    async with scene.running():
+        scene.order(1, scene.demo(1))
+        await scene.until_running(1)
+        scene.config.containers.policy.write_text("#" * 70_000)
+        scene.order(2, scene.demo(2))
+
+        def problems() -> list[Any]:
+            abouts = scene.said("about", About)
+            return [each for each in abouts[-1].problems if each.code == "policy-broken"] if abouts else []
+
+        await scene.until(problems, within_s=20)
+        assert problems()[0].sentence.endswith("policy.toml is over 64 KiB.")
+        (app,) = scene.apps.apps
+        assert (app.running, app.state, "over 64 KiB" in app.step) == (1, "waiting", True)
+
+
 async def test_podman_that_is_missing_is_a_problem_and_readings_go_on(scene: Scene) -> None:
     scene.podman.missing = True
     async with scene.running():

@@ -99,6 +99,7 @@ EXPECTED = {
             ("podman-missing", "", "Apps are not looked after: Podman is not installed."),
             ("podman-down", "", "Apps are not looked after: Podman does not answer."),
             ("apps-unkept", "", "Apps are not looked after: the disk is full."),
+            ("policy-broken", "", "The board's policy cannot be used: policy.toml is over 64 KiB."),
             ("order-refused", "", "An order of generation 3 is not taken: it is older than 5."),
             ("app-failed", "demo", "Revision 2 of demo failed: web ended with 1; revision 1 runs."),
             ("app-crash-loop", "demo", "web of demo has ended 5 times in a row."),
