@@ -91,6 +91,7 @@ class App:
                 now_ms,
                 announced=announcement.announced,
                 plain_http=config.registries.plain_http,
+                allowed=config.registries.allowed,
                 executor=executor,
             )
 

@@ -83,6 +83,9 @@ class Registries:
     plain_http: Annotated[tuple[Annotated[str, Length(1, 255)], ...], Length(0, 64)] = ()
     """Registries (host and port) that speak plain HTTP, as one on this machine may. Boards have a list of
     their own, in their policy."""
+    allowed: Annotated[tuple[Annotated[str, Length(1, 255)], ...], Length(0, 64)] = ()
+    """The only registries (host and port; docker.io is Docker's) that the hub asks, for whomever. None named:
+    any, so that who may deploy an app learns what the hub can reach."""
 
 
 @dataclass(frozen=True, slots=True)

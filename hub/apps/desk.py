@@ -48,14 +48,16 @@ def new_desk(
     *,
     announced: Callable[[], Awaitable[object]],
     plain_http: Collection[str] = (),
+    allowed: Collection[str] = (),
     executor: Executor | None = None,
 ) -> Desk:
-    """Make the parts; ``announced`` returns once every board was told of the keys of now, ``plain_http``
-    names registries without TLS, ``executor`` compiles recipes."""
+    """Make the parts; ``announced`` returns once every board was told of the keys of now, ``executor``
+    compiles recipes; of registries ``plain_http`` have no TLS, and only ``allowed`` are asked (none: all)."""
     secrets = Secrets(store, vault, now_ms)
     orders = Orders(store, keys, vault, now_ms, announced=announced)
     reports = Reports(orders)
-    making = Making(Registry(store, vault, now_ms, plain_http=plain_http), vault, executor=executor)
+    registry = Registry(store, vault, now_ms, plain_http=plain_http, allowed=allowed)
+    making = Making(registry, vault, executor=executor)
     changes = Changes(store, making, secrets, orders, reports, vault, now_ms)
     return Desk(
         deploy=Deploy(store, changes),

@@ -30,7 +30,8 @@ class Builds:
 
 
 class Registry:
-    """Asks registries.  ``plain_http`` names those that speak no TLS (host and port)."""
+    """Asks registries.  ``plain_http`` names those that speak no TLS (host and port), ``allowed`` the only
+    ones that are asked (none: all are)."""
 
     def __init__(
         self,
@@ -39,12 +40,14 @@ class Registry:
         now_ms: Callable[[], int],
         *,
         plain_http: Collection[str] = (),
+        allowed: Collection[str] = (),
         timeout_s: float = skopeo.TIMEOUT_S,
     ) -> None:
         self._store = store
         self._vault = vault
         self._now_ms = now_ms
         self._plain_http = frozenset(plain_http)
+        self._allowed = frozenset(allowed)
         self._timeout_s = timeout_s
 
     async def builds(self, image: str) -> Builds:
@@ -53,6 +56,13 @@ class Registry:
         Raises Refused (code "image") when the registry has no such image, or not for us; LinkDown (code
         "registry") when it cannot be asked and never was.
         """
+        registry = images.registry_of(image)
+        if self._allowed and registry not in self._allowed:
+            raise Refused(
+                f"{image}: no image may come from {registry}",
+                code="image",
+                hint="whoever runs the hub names it in hub.toml: [registries] allowed",
+            )
         try:
             found = await self._ask(image)
         except LinkDown as error:

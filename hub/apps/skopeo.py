@@ -33,6 +33,9 @@ _DEFINITE = re.compile(
     r"|authentication required|invalid reference format|incorrect username or password",
     re.IGNORECASE,
 )
+# What a server has written is nobody's business: whoever may name an image can have the hub ask any address.
+_BODY = re.compile(r"(StatusCode: [0-9]+|body|value)[,:] .*", re.DOTALL)
+LONGEST_REASON = 200
 _MESSAGE = re.compile(r'msg="((?:[^"\\]|\\.)*)"')
 
 
@@ -95,19 +98,27 @@ async def _run(words: Sequence[str], environment: dict[str, str], image: str, ti
 def _explained(image: str, complaint: str) -> LichenError:
     """What went wrong, from the last message that skopeo has written."""
     said = _MESSAGE.findall(complaint) or [complaint.strip().rpartition("\n")[2]]
-    reason = said[-1].replace('\\"', '"')[:300] or "skopeo does not say why"
-    if _DEFINITE.search(reason):
+    whole = said[-1].replace('\\"', '"')
+    reason = _shown(whole) or "skopeo does not say why"
+    if _DEFINITE.search(whole):
         return Refused(
             f"{image}: {reason}",
             code="image",
             hint="look at name and tag; for a private registry: lichen registry set",
         )
     hint = ""
-    if "server gave HTTP response" in reason:
+    if "server gave HTTP response" in whole:
         hint = f'to ask it by plain HTTP: [registries] plain_http = ["{registry_of(image)}"] in hub.toml'
     return LinkDown(
         f"the registry {registry_of(image)} cannot be asked: {reason}", code="registry", hint=hint
     )
+
+
+def _shown(said: str) -> str:
+    """What may be told of an error: no more of a server's answer than what kind of answer it is."""
+    plain = "".join(each if each.isprintable() else " " for each in _BODY.sub(r"\1 (not shown)", said))
+    # The cause stands at the end, after all that was being done.
+    return plain if len(plain) <= LONGEST_REASON else f"...{plain[-LONGEST_REASON:]}"
 
 
 def _auth(login: RegistryLogin | None) -> bytes:

@@ -153,6 +153,36 @@ async def test_something_else_answers_in_its_place(store: Store, body: bytes) ->
             await asking(store, address).builds(f"{address}/odd:1")
 
 
+async def test_what_a_server_has_written_is_not_told(store: Store) -> None:
+    body = b'{"secret": "of the intranet"} \x1b[31m' + b"x" * 500
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.read(1) != b"\x16":  # that would be TLS, which is tried first
+            asked = await reader.readuntil(b"\r\n\r\n")
+            status = b"200 OK" if asked.startswith(b"ET /v2/ ") else b"418 Teapot"
+            head = (
+                b"HTTP/1.1 %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+            )
+            writer.write(head % (status, len(body)) + body)
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises((LinkDown, Refused)) as caught:
+            await asking(store, address).builds(f"{address}/odd:1")
+    assert "(not shown)" in str(caught.value)
+    assert "intranet" not in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+
+
+async def test_only_registries_that_are_allowed_are_asked(store: Store) -> None:
+    registry = Registry(store, VAULT, now_ms, allowed=["registry.example", "docker.io"])
+    with pytest.raises(Refused, match=r"no image may come from 127\.0\.0\.1:1"):
+        await registry.builds("127.0.0.1:1/x:1")
+
+
 async def test_an_image_by_digest_needs_nobody_to_be_asked(store: Store) -> None:
     image = f"127.0.0.1:1/gone@sha256:{'a' * 64}"
     builds = await asking(store).builds(image)
