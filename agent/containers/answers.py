@@ -37,7 +37,8 @@ CODES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     for pattern, code in (
         (r"address already in use|port is already allocated", "port-taken"),
         (r"no space left on device|disk quota exceeded", "no-space"),
-        (r"layer not known|may be corrupted", "image"),
+        # 4.3 stumbles over an image that lacks a layer when it is asked for that one.
+        (r"layer not known|may be corrupted|nil pointer dereference", "image"),
         (r"(runc|crun) start \S+ failed", "broken"),
         (r"no (defined )?healthcheck", "no-check"),
         (r"is not running|improper state|not in running state", "not-running"),

@@ -104,18 +104,47 @@ def list_containers(client: Client) -> list[Container]:
 def find_image(client: Client, reference: str) -> Image | None:
     """The image with this reference or id.
 
-    While any image is broken Podman cannot tell what it does not find from what it cannot read, and
-    the broken one is the answer: once it is removed, the question can be asked again.
+    While any image is broken, whosever it is, Podman cannot tell what it does not find from what it cannot
+    read.  Its storage can: it knows the image by this name, or has none, and knows whether a layer is gone.
     """
     try:
         said = client.get("inspecting an image", f"/images/{image_path(reference)}/json")
     except Refused as error:
         if error.code == "not-found":
             return None
-        if error.code == "no-space":
+        if error.code != "image":
             raise
-        return Image(_find_broken(client) or reference, (reference,), 0, broken=True)
+        image = _stored(client, reference)
+        if image is not None and not image.broken:
+            raise
+        return image
     return answers.read_image(said)
+
+
+def _stored(client: Client, reference: str) -> Image | None:
+    """The image that has this name or id in the storage, and whether it lacks a layer.
+
+    It is read from the lists that containers/storage keeps: nothing else tells the names of a broken image.
+    """
+    store = client.get("asking Podman where images are", "/info")["store"]
+    folder, driver = Path(store["graphRoot"]), store["graphDriverName"]
+    try:
+        images = json.loads((folder / f"{driver}-images/images.json").read_bytes())
+        layers = json.loads((folder / f"{driver}-layers/layers.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise Refused(
+            f"an image on this board lacks a layer, and which one cannot be read below {folder}: {error}",
+            code="image",
+            hint="find it with: podman images; remove it with: podman rmi --force",
+        ) from error
+    below = {each["id"]: each.get("parent") or "" for each in layers}
+    for each in images:
+        if reference == each["id"] or reference in (each.get("names") or ()):
+            layer = each.get("layer") or ""
+            while layer in below:
+                layer = below[layer]
+            return Image(each["id"], (reference,), 0, broken=bool(layer))
+    return None
 
 
 def list_images(client: Client) -> list[Image]:
@@ -126,15 +155,6 @@ def list_images(client: Client) -> list[Image]:
         return [Image(_broken_of(error), (), 0, broken=True)]
     found = (find_image(client, row["Id"]) for row in listed or [])
     return [image for image in found if image is not None]
-
-
-def _find_broken(client: Client) -> str:
-    """The id of the first image that lacks a layer, if any."""
-    try:
-        client.get("listing images", "/images/json")
-    except Refused as error:
-        return _broken_of(error)
-    return ""
 
 
 def _broken_of(error: Refused) -> str:
@@ -187,6 +207,26 @@ def start(client: Client, id: str) -> None:
         if error.code == "broken":
             remove_container(client, id)
         raise
+
+
+def remove_image(client: Client, reference: str, *, force: bool) -> None:
+    """Remove an image, or only its name where it has others.
+
+    By force what was made of it goes too, unless any of that is not ours.
+    """
+    what = f"removing the image {reference}"
+    if force:
+        listed = client.get(what, "/containers/json", all=True)
+        theirs = [
+            row for row in listed or [] if row["ImageID"] == reference and LABEL_APP not in _labels(row)
+        ]
+        if theirs:
+            raise Refused(f"{what}: it is used by {theirs[0]['Names'][0]}", code="in-use")
+    client.delete(what, f"/images/{image_path(reference)}", {"force": force})
+
+
+def _labels(row: Mapping[str, Any]) -> Mapping[str, str]:
+    return row.get("Labels") or {}
 
 
 def remove_container(client: Client, id: str) -> None:

@@ -141,7 +141,12 @@ class Engine(Protocol):
         minutes or the registry cannot be reached.
         """
 
-    async def remove_image(self, id: str, *, force: bool = False) -> None: ...
+    async def remove_image(self, id: str, *, force: bool = False) -> None:
+        """Remove an image; given one of several names, only that.
+
+        ``force`` (by its id): with the containers that were made of it; Refused (code "in-use") all the same
+        when any of them is not ours.
+        """
 
     # --- what containers need
 

@@ -40,7 +40,6 @@ from agent.containers.client import (
     Client,
     create,
     find_image,
-    image_path,
     leave,
     list_containers,
     list_images,
@@ -48,6 +47,7 @@ from agent.containers.client import (
     read_log,
     remove_container,
     run_check,
+    remove_image,
     start,
 )
 from agent.containers.engine import LABEL_APP, Check, Container, Image, Info, Login, Thing
@@ -209,8 +209,7 @@ class Podman:
             self._pulls.discard(pull)
 
     async def remove_image(self, id: str, *, force: bool = False) -> None:
-        what = f"removing the image {id}"
-        await self._remove(what, f"/images/{image_path(id)}", force=force)
+        await self._ask(lambda client: remove_image(client, id, force=force), slow=True)
 
     # --- what containers need
 

@@ -195,9 +195,7 @@ class Worker:
                     lambda thing: thing.name == name and thing.labels.get(LABEL_APP) == job.app.name,
                 )
             case RemoveImage(reference):
-                image = await engine.find_image(reference)
-                if image is not None:
-                    await engine.remove_image(image.id, force=True)
+                await self._remove_broken(reference)
             case RemoveNetwork(name):
                 await engine.remove_network(name)
             case RemoveSecret(name):
@@ -221,6 +219,19 @@ class Worker:
             raise Refused(
                 f"{service.name}: {wrong}", code="architecture", hint="name an image for this board"
             )
+
+    async def _remove_broken(self, reference: str) -> None:
+        """Let go of an image that lacks a layer, if it was pulled for an app."""
+        image = await self._engine.find_image(reference)
+        if image is None or not image.broken:
+            return
+        if reference not in self._memory.images:
+            raise Refused(
+                f"{reference} lacks a layer, and was not pulled by this agent",
+                code="image",
+                hint=f"remove it, and it is pulled again: podman rmi --force {image.id[:12]}",
+            )
+        await self._engine.remove_image(image.id, force=True)
 
     def _login(self, app: App, registry: str) -> Login | None:
         found = next((each for each in app.logins if each.registry == registry), None)

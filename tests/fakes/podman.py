@@ -175,12 +175,17 @@ class FakePodman:
         layers: int = 3,
         login: Login | None = None,
         index: bool = False,
+        same_as: str = "",
     ) -> str:
         """Put an image into the registry; returns its pinned reference.
 
-        ``index``: the digest is that of a list, in which the architecture has to be found.
+        ``index``: the digest is that of a list, in which the architecture has to be found.  ``same_as``: it
+        is the image of this reference, under another name.
         """
-        digest = "sha256:" + hashlib.sha256(f"{name}:{tag}:{behaviour}".encode()).hexdigest()
+        digest = (
+            same_as.rpartition("@")[2]
+            or "sha256:" + hashlib.sha256(f"{name}:{tag}:{behaviour}".encode()).hexdigest()
+        )
         reference = f"{name}@{digest}"
         self._offered[reference] = _Offered(
             name,
@@ -324,8 +329,9 @@ class FakePodman:
                 stored.image = replace(stored.image, names=names)
                 return
             users = [each for each in self.by_name.values() if each.image_id == id]
-            if users and not force:
-                raise Refused(f"the image is used by {users[0].name}", code="in-use")
+            theirs = [each for each in users if not force or LABEL_APP not in each.labels]
+            if theirs:
+                raise Refused(f"the image is used by {theirs[0].name}", code="in-use")
             for each in users:
                 self._forget(each)
             self.free_bytes += self._stored.pop(id).image.size_bytes
@@ -566,11 +572,14 @@ class FakePodman:
         self._store(offered)
 
     def _store(self, offered: _Offered) -> None:
-        if offered.id in self._stored:
+        name = f"{offered.name}@{offered.digest}"
+        if (stored := self._stored.get(offered.id)) is not None:
+            if name not in stored.image.names:
+                stored.image = replace(stored.image, names=(*stored.image.names, name))
             return
         image = Image(
             id=offered.id,
-            names=(f"{offered.name}@{offered.digest}",),
+            names=(name,),
             size_bytes=offered.size_bytes,
             architecture=offered.architecture,
             has_health=offered.behaviour.has_health,

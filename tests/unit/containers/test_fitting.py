@@ -55,7 +55,8 @@ def test_logs_go_first() -> None:
     whole = Apps(3, tuple(app(number, 2, log=8192) for number in range(64)))
     read = taken(whole)
     for before, after in zip(whole.apps, read.apps, strict=True):
-        assert after.failure is not None and before.failure is not None
+        assert after.failure is not None
+        assert before.failure is not None
         assert after.failure == replace(before.failure, log="")
         assert after.containers == before.containers
         assert "log" in after.notes[0]

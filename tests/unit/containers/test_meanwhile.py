@@ -187,3 +187,21 @@ async def test_what_is_to_stop_is_not_stopped_while_podman_is_down(tmp_path: Pat
         house.podman.down = False
         await house.until(lambda: house.state().state == "stopped")
         assert not house.running_names
+
+
+# --- images of others -------------------------------------------------------------------------------
+
+
+@virtual
+async def test_a_broken_image_that_the_agent_did_not_pull_is_left_to_its_owner(tmp_path: Path) -> None:
+    async with House.open(tmp_path) as house:
+        theirs = web(house).image
+        house.podman.store(theirs)
+        house.podman.break_image(theirs)
+        await house.order(demo(1, web(house)))
+        await house.until(lambda: house.is_known() and house.state().failure is not None)
+        failure = house.state().failure
+        assert failure is not None
+        assert failure.code == "image"
+        assert "podman rmi" in failure.hint
+        assert not [call for call in house.podman.calls if call.startswith("remove_image")]
