@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
 from agent.clock import Clock
 from agent.containers import looking, preflight
@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 STALE = ("broken", "exists", "in-use", "not-found", "not-running")
 """What the engine says when something is not as it was seen: look again."""
 MOST_STALE = 8
+T = TypeVar("T")
 DISK = ("disk-full", "disk-read-only")
 """What the own disk says, which is no fault of a revision."""
 TAIL_LINES, TAIL_CHARACTERS = 30, 8000
@@ -109,7 +110,7 @@ class Doing:
         elif step is None:
             await self._finish(errand)
         elif not isinstance(step, Await):
-            self._begin(errand, group, step, self._do(errand, errand.aim, step))
+            self._begin(errand, group, step, self._do(errand, errand.aim, step, others, policy, look))
 
     def _begin(
         self, errand: Errand, group: asyncio.TaskGroup, step: Step, work: Coroutine[Any, Any, None]
@@ -118,9 +119,7 @@ class Doing:
         attending = self._attend(errand, errand.aim, step, work)
         errand.task = group.create_task(attending, name=f"{errand.name}: {step.words}")
 
-    async def _attend(
-        self, errand: Errand, aim: Aim, step: Step, work: Coroutine[Any, Any, None]
-    ) -> None:
+    async def _attend(self, errand: Errand, aim: Aim, step: Step, work: Coroutine[Any, Any, None]) -> None:
         """Do a step, and write down what it ended in.  No error of ours leaves: it would end the agent."""
         try:
             try:
@@ -159,20 +158,15 @@ class Doing:
             await self._memory.begin(errand.name, aim.app.revision, now_ms)  # another boot: its time anew
         return past.begun != aim.app.revision
 
-    async def _prepare(
-        self, errand: Errand, aim: Aim, others: list[App], policy: Policy, look: Look
-    ) -> None:
+    async def _prepare(self, errand: Errand, aim: Aim, others: list[App], policy: Policy, look: Look) -> None:
         """Whether the app can run here.  Raises Refused, LinkDown."""
         app, good = aim.app, errand.past.good
-        found = await looking.facts(self._engine, look, others, self.routes)
-        try:
-            waits = preflight.examine(app, good, policy, found)
-        except Refused as error:
-            if error.code != "no-space" or errand.pruned:
-                raise
-            await self._make_room(errand, aim)
+
+        async def verdict() -> str:
             found = await looking.facts(self._engine, look, others, self.routes)
-            waits = preflight.examine(app, good, policy, found)
+            return preflight.examine(app, good, policy, found)
+
+        waits = await self._with_room(errand, aim, verdict)
         if not errand.is_for(aim):
             return
         errand.waits = waits
@@ -182,6 +176,27 @@ class Doing:
         errand.did_well()
         await self._memory.begin(app.name, app.revision, self._clock.mono_ms())
         log.info("app update begins", extra={"app": app.name, "revision": app.revision})
+
+    async def _check_room(
+        self, errand: Errand, aim: Aim, others: list[App], policy: Policy, look: Look
+    ) -> None:
+        """Whether what was pulled may stay: only now its size is known.  Raises Refused, LinkDown."""
+
+        async def verdict() -> None:
+            found = await looking.facts(self._engine, look, others, self.routes)
+            preflight.check_disk(aim.app, errand.past.good, policy, found, pulled=True)
+
+        await self._with_room(errand, aim, verdict)
+
+    async def _with_room(self, errand: Errand, aim: Aim, verdict: Callable[[], Awaitable[T]]) -> T:
+        """A verdict; where there is too little space it is asked again once there is more."""
+        try:
+            return await verdict()
+        except Refused as error:
+            if error.code != "no-space" or errand.pruned:
+                raise
+        await self._make_room(errand, aim)
+        return await verdict()
 
     async def _finish(self, errand: Errand) -> None:
         """Nothing is left to do; of an app that goes nothing is left at all."""
@@ -193,7 +208,9 @@ class Doing:
 
     # --- doing -----------------------------------------------------------------------------------
 
-    async def _do(self, errand: Errand, aim: Aim, step: Step) -> None:
+    async def _do(
+        self, errand: Errand, aim: Aim, step: Step, others: list[App], policy: Policy, look: Look
+    ) -> None:
         def told(progress: Progress) -> None:
             errand.progress = progress
             self._progressed()
@@ -205,13 +222,14 @@ class Doing:
         if not errand.is_for(aim):
             return
         if isinstance(step, Pull) and aim.mode == "update":
+            await self._check_room(errand, aim, others, policy, look)
             # The time to come up begins when the images are there: a slow line is no fault.
             await self._memory.begin(errand.name, aim.app.revision, self._clock.mono_ms())
         if isinstance(step, Stop) and step.unwell:
             service = find_service(aim.app, step.service)
-            policy = UNKNOWN if service is None else service.restart
+            rules = UNKNOWN if service is None else service.restart
             up_ms = self._sighting.checks.up_ms(step.name)
-            self._sighting.endings.cured(step.name, self._clock.mono_ms(), up_ms=up_ms, policy=policy)
+            self._sighting.endings.cured(step.name, self._clock.mono_ms(), up_ms=up_ms, policy=rules)
         errand.did_well()
 
     async def _refused(self, errand: Errand, aim: Aim, step: Step, error: LichenError) -> None:
