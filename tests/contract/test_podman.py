@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from agent.containers.engine import Container, Engine, Login, Thing
+from agent.containers.engine import LABEL_APP, Container, Engine, Login, Thing
+from agent.containers.names import secret_name
 from agent.containers.podman import Podman
 from agent.wire.apps import Progress
 from agent.wire.errors import LichenError, LinkDown, Refused
