@@ -1,6 +1,6 @@
 """The Podman edge for real: `agent.containers.engine.Engine` by podman-py, in threads of its own.
 
-Made by the agent with `open_engine` once a board has apps; podman-py costs 7 MB and is imported with
+Made by the agent with `open_engine` once a board has apps; podman-py costs 3 MB and is imported with
 the first call.  Nothing else in the house imports it, and nothing here decides anything.
 
 podman-py blocks, so calls run in threads, each with a client of its own.  Two threads answer quick
@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import importlib.util
 import json
 import os
 import socket
@@ -67,7 +68,6 @@ SLOW_THREADS = 4
 STOP_THREADS = 8
 CHECK_THREADS = 4
 MAX_LINES = 10_000
-GUESSER = "charset_normalizer"
 """Bytes that Podman takes in a secret."""
 
 
@@ -147,8 +147,8 @@ class Podman:
         """That of this thread: a requests.Session must not be shared."""
         if not hasattr(self._clients, "own"):
             with self._importing:
-                podman = _import_podman()
-            api = podman.PodmanClient(base_url=f"unix://{self._path}", version=VERSION).api
+                connect = _import_client()
+            api = connect(base_url=f"unix://{self._path}", version=VERSION)
             # A kept connection would be cut in the middle of a request when the idle service ends.
             api.headers["Connection"] = "close"
             self._clients.own = Client(api, self._path, "" if self.service else HINT)
@@ -326,18 +326,22 @@ class Podman:
         await self._ask(lambda client: client.delete(what, path, params), slow=True)
 
 
-def _import_podman() -> Any:
-    """podman-py: 7 MB.
+def _import_client() -> Any:
+    """The class of podman-py's HTTP client, for 3 MB.
 
-    It would be ten with what requests guesses the encoding of a body with, which is nothing that Podman
-    leaves to guess.  So requests gets another one; whoever else imports it gets the real one.
+    It would be 7 MB with podman-py's models, which its package loads, and with what requests guesses
+    the encoding of a body with, which Podman never leaves to guess.  So while it is loaded other things
+    have their names; whoever else wants them gets the real ones.
     """
-    guesser = types.ModuleType(GUESSER)
+    found = importlib.util.find_spec("podman")
+    assert found is not None, "it is installed with the agent"
+    guesser = types.ModuleType("charset_normalizer")
     guesser.__dict__.update(__version__="3.0.0", detect=lambda body: {"encoding": "utf-8"})
-    is_ours = sys.modules.setdefault(GUESSER, guesser) is guesser
+    in_their_place = [importlib.util.module_from_spec(found), guesser]
+    ours = [each for each in in_their_place if sys.modules.setdefault(each.__name__, each) is each]
     try:
-        import podman
+        from podman.api.client import APIClient
     finally:
-        if is_ours:
-            del sys.modules[GUESSER]
-    return podman
+        for each in ours:
+            del sys.modules[each.__name__]
+    return APIClient
