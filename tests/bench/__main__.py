@@ -1,10 +1,11 @@
 """`make bench`: measures against the budgets, prints a table, writes bench.json.
 
-    .venv/bin/python tests/bench [--only agent field hub] [--page docs/figures.md]
+    .venv/bin/python tests/bench [--only agent apps field hub] [--page docs/figures.md]
 
 Exits with 1 when a budget is missed, or could not be measured.  Real processes throughout, on this
-machine; nothing else should be busy meanwhile.  What is counted on the link and on the card needs root.
-Not measured yet: three apps running, and the usage log.
+machine; nothing else should be busy meanwhile.  Apps, and what is counted on the link and on the card,
+need root.
+Not measured yet: the usage log.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from bench import board, field, hub  # noqa: E402
+from bench import apps, board, field, hub  # noqa: E402
 from bench.budget import Row, page, table, write  # noqa: E402
 
-PARTS = ("agent", "field", "hub")
+PARTS = ("agent", "apps", "field", "hub")
 
 
 async def measure(options: argparse.Namespace) -> list[Row]:
@@ -34,6 +35,11 @@ async def measure(options: argparse.Namespace) -> list[Row]:
     if "agent" in options.only:
         print(f"agent: about {options.seconds + 90:.0f} s ...", file=sys.stderr)
         rows += await _apart(lambda folder: board.measure(folder, options.seconds, options.starts))
+    if "apps" in options.only:
+        print(f"apps: about {options.seconds + 120:.0f} s ...", file=sys.stderr)
+        rows += await _apart(
+            lambda folder: apps.measure(folder, options.seconds, options.updates, options.starts)
+        )
     if "field" in options.only:
         print(f"link and card: about {options.minutes + 4:.0f} minutes ...", file=sys.stderr)
         rows += await _apart(lambda folder: field.measure(folder, options.minutes))
@@ -61,8 +67,14 @@ def prepare() -> None:
 def main() -> int:
     """Options in, table out, and whether all budgets are kept."""
     parser = argparse.ArgumentParser(prog="tests/bench", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=120, help="how long the agent at rest is watched")
-    parser.add_argument("--starts", type=int, default=5, help="how often the agent is started")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=120,
+        help="how long the agent at rest is watched, with and without apps",
+    )
+    parser.add_argument("--starts", type=int, default=5, help="how often the agent and an app are started")
+    parser.add_argument("--updates", type=int, default=20, help="how often an app is updated under load")
     parser.add_argument("--load-seconds", type=float, default=30, help="how long the hub is under load")
     parser.add_argument("--boards", type=int, nargs="+", default=[1_000, 10_000], help="simulated boards")
     parser.add_argument("--minutes", type=float, default=15, help="how long link and card are counted")

@@ -31,7 +31,7 @@ async def measure(folder: Path, seconds: float, starts: int) -> list[Row]:
     """Every row about the agent; takes about ``seconds`` and a minute more."""
     async with Lab(folder) as lab:
         await lab.start_hub()
-        board = await lab.add_board("bench", sensors=_sensors(folder))
+        board = await lab.add_board("bench", sensors=ten_sensors(folder))
         await board.start()
         await lab.until(lambda: board.joined and board.stored() > 0, "the first readings are stored")
         rows = [await _start(lab, board, starts)]
@@ -42,7 +42,7 @@ async def measure(folder: Path, seconds: float, starts: int) -> list[Row]:
         return rows
 
 
-def _sensors(folder: Path) -> list[dict[str, object]]:
+def ten_sensors(folder: Path) -> list[dict[str, object]]:
     """Ten: the capacity of the machine (8 values), and nine numbers in files."""
     files = [folder / f"sensor-{number}" for number in range(9)]
     for number, file in enumerate(files):
