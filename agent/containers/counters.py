@@ -145,3 +145,13 @@ def _folder(paths: Mapping[str, tuple[str, str]], controller: str, cgroups: Path
     else:
         mounts = [cgroups / "unified"] if (cgroups / "unified").is_dir() else [cgroups]
     return next((mount / path.lstrip("/") for mount in mounts if mount.is_dir()), None)
+
+
+def begun(pid: int, proc: Path = PROC) -> int | None:
+    """When a process began, in ticks since the boot (proc(5), field 22 of ``stat``); None when it has ended."""
+    try:
+        text = (proc / str(pid) / "stat").read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+    fields = text.rpartition(")")[2].split()  # the name before that may have spaces
+    return int(fields[19]) if len(fields) > 19 and fields[19].isdecimal() else None

@@ -30,7 +30,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.clock import Clock
-from agent.containers import looking, publish, report
+from agent.containers import counters, looking, publish, report
 from agent.containers.choosing import Choosing
 from agent.containers.deaths import Deaths
 from agent.containers.doing import Doing
@@ -76,11 +76,13 @@ class Reconciler:
         leftover_proxy: bool = False,
         tell: Callable[[], None] = lambda: None,
         meters: Meters | None = None,
+        begun: Callable[[int], int | None] = counters.begun,
     ) -> None:
         """``unseal`` opens a box that was sealed to this board.
 
         ``make_proxy`` makes what publishes ports, at the first need; None where there can be none.
         ``leftover_proxy``: one may run from before.  ``tell`` is called when `report` says something else.
+        ``begun`` says when a process began.
         """
         self.bell = asyncio.Event()
         self._tell_others = tell
@@ -89,7 +91,7 @@ class Reconciler:
         self._errands: dict[str, Errand] = {}
         self._meters = meters or Meters(clock.mono_ms)
         self._sighting = Sighting(
-            engine, memory, clock.mono_ms, proxy=make_proxy is not None, meters=self._meters
+            engine, memory, clock.mono_ms, proxy=make_proxy is not None, meters=self._meters, begun=begun
         )
         self._choosing = Choosing(self._errands, orders, memory, self._sighting.endings, clock, policy_file)
         self._doing = Doing(

@@ -88,10 +88,9 @@ def _lost_its_namespace(scene: Scene, service: Service, sight: Sight) -> bool:
     for name in shared_with(service):
         leader = next((each for each in scene.app.services if each.name == name), None)
         other = None if leader is None else scene.current(leader, 0)
-        if other is not None and other.runs:
-            theirs, ours = other.container.started_ms, sight.container.started_ms
-            if theirs is not None and ours is not None and theirs > ours:
-                return True
+        theirs = None if other is None or not other.runs else other.begun
+        if theirs is not None and sight.begun is not None and theirs > sight.begun:
+            return True
     return False
 
 

@@ -33,8 +33,8 @@ class Sight:
 
     ``health`` is empty where there is no healthcheck.  ``up_ms``: how long it has been running.
     ``rested``: it does not run because the agent stopped it, or since before this boot; to start it is no
-    restart.  ``ends``: how often it
-    ended by itself, ``back_ms`` when it may be started again.
+    restart.  ``ends``: how often it ended by itself, ``back_ms`` when it may be started again.
+    ``begun``: when its process began, counted from the boot of the board: clocks that are set do not matter.
     """
 
     container: Container
@@ -45,6 +45,7 @@ class Sight:
     rested: bool = False
     ends: int = 0
     back_ms: int = 0
+    begun: int | None = None
 
     @property
     def name(self) -> str:

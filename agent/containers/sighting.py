@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
+from agent.containers import counters
 from agent.containers.aim import Aim
 from agent.containers.endings import Endings
 from agent.containers.engine import LABEL_APP, Container, Engine
@@ -32,15 +33,23 @@ class Sighting:
     """What is known of the containers of this board, from one look to the next."""
 
     def __init__(
-        self, engine: Engine, memory: Memory, mono_ms: Callable[[], int], *, proxy: bool, meters: Meters
+        self,
+        engine: Engine,
+        memory: Memory,
+        mono_ms: Callable[[], int],
+        *,
+        proxy: bool,
+        meters: Meters,
+        begun: Callable[[int], int | None] = counters.begun,
     ) -> None:
+        """``begun`` says when a process began (`agent.containers.counters.begun`)."""
         self.checks = Checks(engine, mono_ms)
         self.endings = Endings()
         self.meters = meters
         self.proxy = proxy
         self.rosters = Rosters()
         self._memory = memory
-        self._mono_ms = mono_ms
+        self._mono_ms, self._begun = mono_ms, begun
         self._is_first = True
         self._networks: dict[str, Mapping[str, str]] = {}  # the addresses of each, as they were last
         self._ending: dict[str, tuple[str, int]] = {}  # since when a container has been
@@ -161,6 +170,7 @@ class Sighting:
             rested=rested,
             ends=self.endings.count(name),
             back_ms=self.endings.back_ms(name),
+            begun=self._begun(container.pid) if container.pid else None,
         )
 
 

@@ -102,6 +102,8 @@ class FakeContainer:
     started_ms: int | None = None
     finished_ms: int | None = None
     starts: int = 0
+    begun: int = 0
+    """When it was started last, by a clock that nobody sets."""
     checks: int = 0
     log: list[LogLine] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None
@@ -207,6 +209,10 @@ class FakePodman:
     def store(self, reference: str) -> None:
         """Have an image that was published in the store already."""
         self._store(self._offered[reference])
+
+    def begun(self, pid: int) -> int | None:
+        """When a process began, as `agent.containers.counters.begun` says it."""
+        return next((each.begun for each in self.by_name.values() if each.pid == pid), None)
 
     def end(self, name: str, code: int = 0, *, oom: bool = False) -> None:
         """Let a container that runs end."""
@@ -434,6 +440,7 @@ class FakePodman:
             container.exit_code, container.oom, container.checks = None, False, 0
             container.started_ms, container.finished_ms = self._now_ms(), None
             container.starts += 1
+            container.begun = int(asyncio.get_running_loop().time() * 1000)
             behaviour = container.behaviour
             for text in behaviour.says:
                 self.say(container.name, text)

@@ -119,6 +119,7 @@ class House:
                 make_proxy=(lambda: self.traffic) if self.has_proxy else None,
                 tell=self.told.set,
                 meters=Meters(clock.mono_ms, no_counters),
+                begun=self.podman.begun,
             )
             self.podman.on_death = lambda pid: reconciler.bell.set()
             async with asyncio.TaskGroup() as group:

@@ -246,7 +246,7 @@ class Board:
         wanted = set(sight.container.labels.get("lichen.direct", "").split())
         assert not wanted & taken, f"{name} cannot start: {wanted & taken}"
         self.started_ms[name] = self.now_ms
-        self._set(name, phase="running", exit_code=None, rested=False, started_ms=self.now_ms)
+        self._set(name, phase="running", exit_code=None, rested=False, begun=self.now_ms)
         for behaviour, code in (("crash", 1), ("job", 0)):
             if f"/{behaviour}@" in sight.container.image_id:
                 ends = sight.ends + 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from agent.containers.counters import Counters, Figures, cpu_milli
+from agent.containers.counters import Counters, Figures, begun, cpu_milli
 from agent.wire.errors import Refused
 
 PID = 77
@@ -161,3 +163,19 @@ def test_processor_between_two_looks(
     before: int | None, now: int | None, span_s: float, milli: int | None
 ) -> None:
     assert cpu_milli(Figures(cpu_us=before), Figures(cpu_us=now), span_s) == milli
+
+
+def test_of_two_processes_the_later_one_began_later() -> None:
+    with subprocess.Popen(["sleep", "9"]) as process:
+        ours, theirs = begun(os.getpid()), begun(process.pid)
+        process.kill()
+    assert ours is not None
+    assert theirs is not None
+    assert ours < theirs
+    assert begun(process.pid) is None
+
+
+def test_a_name_with_spaces_and_brackets_confuses_nobody(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/stat").write_text(f"7 (a ) b) S {' '.join(str(number) for number in range(4, 40))}")
+    assert begun(7, tmp_path) == 22

@@ -12,7 +12,7 @@ import pytest
 
 from agent.containers.memory import Memory
 from agent.wire.errors import Refused
-from agent.wire.order import Attachment, Limits, Port, Service
+from agent.wire.order import App, Attachment, Limits, Port, Service
 from fakes.podman import Behaviour
 from support.apphouse import House
 from support.appmodel import CHECK, demo
@@ -187,6 +187,43 @@ async def test_what_is_to_stop_is_not_stopped_while_podman_is_down(tmp_path: Pat
         house.podman.down = False
         await house.until(lambda: house.state().state == "stopped")
         assert not house.running_names
+
+
+# --- a clock that is set ---------------------------------------------------------------------------
+
+
+def shared(house: House) -> App:
+    lead = web(house, health=None)
+    return demo(1, lead, replace(lead, name="side", networks=(), network_mode="service:web"))
+
+
+@virtual
+async def test_a_clock_that_is_set_back_restarts_nobody_who_shares_a_namespace(tmp_path: Path) -> None:
+    async with House.open(tmp_path) as house:
+        real = house.podman._now_ms
+        house.podman._now_ms = lambda: real() + 3_600_000  # type: ignore[method-assign]
+        await house.order(shared(house))
+        await house.until_running(1)
+        house.podman._now_ms = real  # type: ignore[method-assign]
+        [name] = [name for name in house.podman.by_name if "side" in name]
+        house.podman.end(name, 1)
+        await asyncio.sleep(60)
+        assert house.podman.by_name[name].starts == 2
+        assert house.state().state == "running"
+
+
+@virtual
+async def test_a_clock_that_is_set_back_hides_no_namespace_that_was_lost(tmp_path: Path) -> None:
+    async with House.open(tmp_path) as house:
+        await house.order(shared(house))
+        await house.until_running(1)
+        real = house.podman._now_ms
+        house.podman._now_ms = lambda: real() - 3_600_000  # type: ignore[method-assign]
+        [side] = [name for name in house.podman.by_name if "side" in name]
+        [lead] = [name for name in house.podman.by_name if "side" not in name]
+        house.podman.end(lead, 1)
+        await asyncio.sleep(60)
+        assert (house.podman.by_name[lead].starts, house.podman.by_name[side].starts) == (2, 2)
 
 
 # --- images of others -------------------------------------------------------------------------------
