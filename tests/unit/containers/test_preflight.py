@@ -11,7 +11,7 @@ from agent.containers.engine import Image, Info
 from agent.containers.policy import Policy
 from agent.containers.preflight import Facts, check_disk, examine
 from agent.wire.errors import Refused
-from agent.wire.order import App, Device, Limits, Mount, Port, Service, Volume
+from agent.wire.order import App, Device, Limits, Mount, Network, Port, Service, Volume
 from support.appmodel import image
 
 MB = 1_000_000
@@ -88,6 +88,27 @@ CASES: list[tuple[str, App, Facts, Policy, str]] = [
         Policy(),
         "no volume theirs",
     ),
+    (
+        "policy",
+        App("demo", 1, volumes=(Volume("theirs", external=True),)),
+        replace(FINE, volumes={"theirs": {}}),
+        Policy(),
+        "the volume theirs, which was not made for apps",
+    ),
+    (
+        "policy",
+        App("demo", 1, networks=(Network("podman", shared=True),)),
+        replace(FINE, networks={"podman": {}}),
+        Policy(external=("other",)),
+        "the network podman, which was not made for apps",
+    ),
+    (
+        "policy",
+        app(mounts=(Mount("bind", "/d", "/srv/link"),)),
+        replace(FINE, resolve=lambda path: path.replace("/srv/link", "/")),
+        Policy(binds=("/srv",)),
+        "the board's path /, to which /srv/link leads",
+    ),
     ("no-space", app(), replace(FINE, free_bytes=100 * MB), Policy(), "has 100 MB free"),
     (
         "no-space",
@@ -138,6 +159,21 @@ def test_what_will_never_do_is_refused(
         examine(manifest, None, rules, facts)
     assert refused.value.code == code
     assert words in str(refused.value)
+
+
+def test_what_was_made_for_apps_or_is_named_by_the_policy_may_be_used() -> None:
+    wanted = App(
+        "demo",
+        1,
+        volumes=(Volume("ours", external=True), Volume("theirs", external=True)),
+        networks=(Network("proxy", shared=True), Network("new")),
+    )
+    there = replace(
+        FINE,
+        volumes={"ours": {"lichen.app": "other"}, "theirs": {}},
+        networks={"proxy": {"lichen.app": "other", "lichen.shared": "1"}},
+    )
+    assert examine(wanted, None, Policy(external=("theirs",)), there) == ""
 
 
 def test_a_board_that_has_what_is_needed_says_nothing() -> None:
