@@ -23,13 +23,13 @@ from agent.wire.errors import Busy, Refused
 from agent.wire.order import App
 from hub.access.vault import Vault
 from hub.apps.content import Content, content_of, difference
-from hub.apps.contents import keep
 from hub.apps.draft import Draft
 from hub.apps.making import Making, Pinned
 from hub.apps.orders import Orders
 from hub.apps.picture import AppPicture, is_at_work, pictures_of
 from hub.apps.placing import refuse_unfit, successors
 from hub.apps.reports import Reports
+from hub.apps.secret_texts import keep
 from hub.apps.secrets import Secrets
 from hub.store import apps, events, placements
 from hub.store.app_reports import find_reports
@@ -274,8 +274,8 @@ class Changes:
         filled = await self._secrets.fill(
             tx, change.app, made.draft.secrets, change.author, generate=change.generate
         )
-        contents = self.making.contents(made.draft, filled.secrets)
-        kept = keep(self._vault, change.app, contents)
+        texts = self.making.secret_texts(made.draft, filled.secrets)
+        kept = keep(self._vault, change.app, texts)
         rows = [
             Placement(
                 change.app,

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection
 
 from agent.wire.errors import Refused
 from hub.access.vault import Vault
-from hub.apps.contents import RegistryLogin
 from hub.apps.images import registry_of
+from hub.apps.secret_texts import RegistryLogin
 from hub.store import app_secrets as store
 from hub.store import events, orders, placements
 from hub.store.app_secrets import RegistryRow

@@ -6,7 +6,7 @@ that nothing is touched unless all of it can be.
 
 1.  `compile`: the draft, on a thread, with replicas and restarts as operators asked for;
 2.  `pin`: of each image the digest for each board;
-3.  `manifest` and `contents`: what goes into the order of one board.
+3.  `manifest` and `secret_texts`: what goes into the order of one board.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from hub.access.vault import Vault
 from hub.apps import images
 from hub.apps.compile import compile_draft
 from hub.apps.content import Content
-from hub.apps.contents import Confidence, Contents
 from hub.apps.draft import ConfigDraft, Draft
 from hub.apps.recipe import Recipe
 from hub.apps.registry import Builds, Registry
+from hub.apps.secret_texts import SecretText, SecretTexts
 from hub.apps.templates import render
 from hub.store.apps import Pins
 from hub.store.boards import BoardRow
@@ -114,7 +114,7 @@ class Making:
             draft.app, revision=revision, version=draft.version[:256], services=services, configs=plain
         )
 
-    def contents(self, draft: Draft, secrets: Sequence[Confidence]) -> Contents:
+    def secret_texts(self, draft: Draft, secrets: Sequence[SecretText]) -> SecretTexts:
         """What is confidential in it: the secrets, and configs that tell one.
 
         Raises Refused (code "template").
@@ -124,8 +124,8 @@ class Making:
         for config in draft.configs:
             if config.secrets:
                 text = render(config, _environment(draft, config), values)
-                configs.append(Confidence(config.name, self._vault.fingerprint(text.encode()), text))
-        return Contents(tuple(secrets), tuple(configs))
+                configs.append(SecretText(config.name, self._vault.fingerprint(text.encode()), text))
+        return SecretTexts(tuple(secrets), tuple(configs))
 
 
 async def _for_each(things: Iterable[T], ask: Callable[[T], Awaitable[None]]) -> None:

@@ -28,9 +28,9 @@ from agent.wire.messages import compose
 from agent.wire.order import App, Order
 from hub.access.keys import Keyring
 from hub.access.vault import Vault
-from hub.apps.contents import RegistryLogin, recall, sealed
 from hub.apps.images import registry_of
 from hub.apps.logins import read_logins
+from hub.apps.secret_texts import RegistryLogin, recall, sealed
 from hub.store import boards, orders, placements
 from hub.store.app_reports import find_reports
 from hub.store.boards import BoardRow
@@ -132,9 +132,9 @@ class Orders:
     def _whole(self, row: Placement, logins: Mapping[str, RegistryLogin], board: BoardRow) -> App:
         manifest = decode(App, row.manifest)
         used = {registry_of(service.image) for service in manifest.services}
-        contents = recall(self._vault, row.app, row.secrets)
+        texts = recall(self._vault, row.app, row.secrets)
         mine = [login for name, login in sorted(logins.items()) if name in used]
-        return sealed(manifest, contents, mine, board.seal_key)
+        return sealed(manifest, texts, mine, board.seal_key)
 
     # --- publish ---------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What of an app nobody may read on the way or at rest: secrets, and configs with secrets in them.
+"""What of an app nobody may read on the way or at rest: its secrets, and configs with secrets in them.
 
 Owns how that is kept beside a manifest (sealed by the hub's vault) and how it gets into one (sealed to
 the key of a board).  `hub.apps.making` makes it, `hub.apps.orders` puts it into orders.
@@ -18,7 +18,7 @@ MAX_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Confidence:
+class SecretText:
     """One secret, or one config with a secret in it; same name and version, same text."""
 
     name: str
@@ -27,11 +27,11 @@ class Confidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
-    """The confidences of an app."""
+class SecretTexts:
+    """The secret texts of an app."""
 
-    secrets: tuple[Confidence, ...] = ()
-    configs: tuple[Confidence, ...] = ()
+    secrets: tuple[SecretText, ...] = ()
+    configs: tuple[SecretText, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +43,21 @@ class RegistryLogin:
     password: str = field(repr=False)
 
 
-def keep(vault: Vault, app: str, contents: Contents) -> str:
-    """The contents as they are stored; empty when there are none."""
-    if contents == Contents():
+def keep(vault: Vault, app: str, texts: SecretTexts) -> str:
+    """The texts as they are stored; empty when there are none."""
+    if texts == SecretTexts():
         return ""
-    return vault.seal(dumps(contents), _purpose(app))
+    return vault.seal(dumps(texts), _purpose(app))
 
 
-def recall(vault: Vault, app: str, kept: str) -> Contents:
+def recall(vault: Vault, app: str, kept: str) -> SecretTexts:
     """What `keep` kept.  Raises Corrupt."""
     if not kept:
-        return Contents()
-    return decode_json(Contents, vault.open(kept, _purpose(app)), max_bytes=MAX_BYTES)
+        return SecretTexts()
+    return decode_json(SecretTexts, vault.open(kept, _purpose(app)), max_bytes=MAX_BYTES)
 
 
-def sealed(app: App, contents: Contents, logins: Iterable[RegistryLogin], seal_key: str) -> App:
+def sealed(app: App, texts: SecretTexts, logins: Iterable[RegistryLogin], seal_key: str) -> App:
     """The manifest with everything in it that only the board with this key can read.
 
     Raises Refused for a key that nothing can be sealed to.
@@ -65,12 +65,11 @@ def sealed(app: App, contents: Contents, logins: Iterable[RegistryLogin], seal_k
     return replace(
         app,
         secrets=tuple(
-            Secret(each.name, each.version, seal(seal_key, each.text.encode())) for each in contents.secrets
+            Secret(each.name, each.version, seal(seal_key, each.text.encode())) for each in texts.secrets
         ),
         configs=app.configs
         + tuple(
-            Config(each.name, each.version, box=seal(seal_key, each.text.encode()))
-            for each in contents.configs
+            Config(each.name, each.version, box=seal(seal_key, each.text.encode())) for each in texts.configs
         ),
         logins=tuple(
             Login(each.registry, each.user, seal(seal_key, each.password.encode())) for each in logins

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from agent.wire.errors import Refused
 from hub.access.vault import Vault
-from hub.apps.contents import Confidence
 from hub.apps.draft import SecretNeed
+from hub.apps.secret_texts import SecretText
 from hub.store import app_secrets as store
 from hub.store import events
 from hub.store.app_secrets import SecretRow
@@ -62,7 +62,7 @@ class SecretState:
 class Filled:
     """The secrets of a deployment, and the names of those that were made up for it."""
 
-    secrets: tuple[Confidence, ...]
+    secrets: tuple[SecretText, ...]
     generated: tuple[str, ...]
 
 
@@ -109,7 +109,7 @@ class Secrets:
                 row = self._row(app, need.name, need.version, value, author, generated=True)
                 await store.save_secret(tx, row)
                 generated.append(need.name)
-            found.append(Confidence(row.name, row.id, self._opened(row)))
+            found.append(SecretText(row.name, row.id, self._opened(row)))
         if missing:
             raise _missing(app, missing)
         return Filled(tuple(found), tuple(generated))

@@ -19,8 +19,8 @@ from pathlib import Path
 from agent.base.files import write_file
 from agent.wire.decode import dumps
 from agent.wire.errors import LichenError, LinkDown, Refused
-from hub.apps.contents import RegistryLogin
 from hub.apps.images import registry_of
+from hub.apps.secret_texts import RegistryLogin
 
 PROGRAM = "skopeo"
 TIMEOUT_S = 30.0

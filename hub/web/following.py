@@ -104,9 +104,11 @@ async def _say_changed(response: web.StreamResponse, watch: Watch, pause_s: floa
         await watch.bell.wait()
 
 
-async def _beat(response: web.StreamResponse, still_holds: Callable[[], Awaitable[object]]) -> None:
+async def _beat(
+    response: web.StreamResponse, still_holds: Callable[[], Awaitable[object]], beat_s: float = BEAT_S
+) -> None:
     while True:
-        await asyncio.sleep(BEAT_S)
+        await asyncio.sleep(beat_s)
         await response.write(b": still here\n\n")
         await still_holds()
 
@@ -123,6 +125,7 @@ async def follow_logs(
     wanted: LogsWanted,
     closing: asyncio.Event,
     *,
+    beat_s: float = BEAT_S,
     still_holds: Callable[[], Awaitable[object]],
 ) -> web.StreamResponse:
     """Answer with lines as the board sends them, until it has sent all or ``closing`` rings.
@@ -136,7 +139,7 @@ async def follow_logs(
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_pass_on(response, place.board, lines), name="log lines")
-                group.create_task(_beat(response, still_holds), name="log beat")
+                group.create_task(_beat(response, still_holds, beat_s), name="log beat")
                 group.create_task(_end(closing), name="log end")
         except* (Ended, ConnectionError, Refused):
             pass  # nobody is there to be told, or nobody who may hear it

@@ -11,12 +11,16 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from agent.base.broker import Address
 from agent.wire import note, topics
-from agent.wire.apps import Apps, AppState, LogLine, LogLines
+from agent.wire.apps import Apps, AppState, LogLine, LogLines, LogsWanted
+from agent.wire.errors import Refused
 from agent.wire.messages import Command, read_text
 from fakes.broker import FakeBroker
+from hub.apps.picture import picture_of
 from hub.store import boards
 from hub.store.boards import PresenceChange
 from hub.store.events import list_events
@@ -273,7 +277,7 @@ async def test_a_stream_tells_how_an_app_comes_up(
 
 
 async def test_logs_are_passed_on_as_they_come_until_the_login_ends(
-    hub: WebHub, api: Api, http: aiohttp.ClientSession, image: str, monkeypatch: pytest.MonkeyPatch
+    hub: WebHub, api: Api, http: aiohttp.ClientSession, image: str
 ) -> None:
     await api.call("POST", "/apps", status=201, json=new(image))
     await report(hub, 1, running("demo", 1))
@@ -305,14 +309,25 @@ async def test_logs_are_passed_on_as_they_come_until_the_login_ends(
             commands.streamed(hub.id("pump"), command.id, LogLines(2, end=True, dropped=7))
             assert (await anext(told))[1]["dropped"] == 7
             assert [event async for event, _ in told] == ["end"]
-        monkeypatch.setattr(following, "BEAT_S", 0.05)
-        token = await hub.access.new_api_token(ADMIN, "brief")
-        bearer = {"Authorization": f"Bearer {token}"}
-        path = f"{hub.url}/api/v1/apps/demo/logs?follow_s=600"
-        async with http.get(path, headers=bearer) as response:
+        ended = asyncio.Event()
+
+        async def still_holds() -> None:
+            if ended.is_set():
+                raise Refused("the login has ended", code="unauthorized")
+
+        async def logs(request: web.Request) -> web.StreamResponse:
+            async with hub.parts.store.read() as tx:
+                [place] = (await picture_of(tx, "demo", hub.now_ms)).boards
+            wanted, closing = LogsWanted("demo", follow_s=600), asyncio.Event()
+            return await following.follow_logs(
+                request, hub.parts, place, wanted, closing, beat_s=0.05, still_holds=still_holds
+            )
+
+        app = web.Application()
+        app.router.add_get("/", logs)
+        async with TestServer(app) as server, http.get(server.make_url("/")) as response:
             assert await response.content.readline() == b": still here\n"
-            [revoked] = [each for each in await hub.access.list_api_tokens(ADMIN) if each.name == "brief"]
-            await hub.access.revoke_api_token(ADMIN, revoked.id)
+            ended.set()
             assert [event async for event, _ in events_of(response)] == []
         running_commands.cancel()
     await presence(hub, "offline")

@@ -10,6 +10,10 @@ import pytest
 
 from agent.wire.errors import Busy, Refused
 from agent.wire.words import SPACE
+from hub.access.vault import Vault
+from hub.apps.changes import Changes
+from hub.apps.deploy import Deploy
+from hub.apps.orders import Orders
 from hub.store.apps import list_revisions, read_differences
 from hub.store.database import Tx
 from hub.store.placements import placements_of, results_of
@@ -325,8 +329,19 @@ async def test_an_app_goes_and_its_volumes_stay_unless_somebody_says_so(hub: App
     assert (await pump.app(5)).revision == 4
 
 
+class Full(Orders):
+    """Orders with no room for anything more."""
+
+    async def renew(self, tx: Tx, ids: Collection[str]) -> None:
+        raise Refused("the order has too many bytes with this", code="too-large")
+
+
+async def nobody_waits() -> None:
+    """Nobody has to be told of keys."""
+
+
 async def test_volumes_of_an_app_that_is_gone_are_asked_for_wholly_or_not_at_all(
-    hub: AppsHub, image: str, monkeypatch: pytest.MonkeyPatch
+    hub: AppsHub, image: str
 ) -> None:
     pump = await hub.add_board("pump")
     await hub.deploy(files=recipe(image), boards=["pump"])
@@ -336,13 +351,11 @@ async def test_volumes_of_an_app_that_is_gone_are_asked_for_wholly_or_not_at_all
     await pump.order(2)
     await pump.report()
 
-    async def no_room(tx: Tx, ids: Collection[str]) -> None:
-        raise Refused("the order has too many bytes with this", code="too-large")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(hub.desk.orders, "renew", no_room)
-        with pytest.raises(Refused, match="too many bytes"):
-            await hub.desk.deploy.undeploy("demo", "ada", volumes=True)
+    desk, vault = hub.desk, Vault(bytes(32))
+    full = Full(hub.store, hub.keys, vault, hub.now_ms, announced=nobody_waits)
+    changes = Changes(hub.store, desk.changes.making, desk.secrets, full, desk.reports, vault, hub.now_ms)
+    with pytest.raises(Refused, match="too many bytes"):
+        await Deploy(hub.store, changes).undeploy("demo", "ada", volumes=True)
     async with hub.store.read() as tx:
         assert await placements_of(tx) == []
     assert (await hub.picture()).state == "gone"

@@ -14,9 +14,9 @@ import pytest
 from agent.wire.errors import LinkDown, Refused
 from hub.access.vault import Vault
 from hub.apps import skopeo
-from hub.apps.contents import RegistryLogin
 from hub.apps.logins import Logins, check_registry, read_logins
 from hub.apps.registry import Builds, Registry
+from hub.apps.secret_texts import RegistryLogin
 from hub.store.app_secrets import list_registries
 from hub.store.database import Store
 from hub.store.events import list_events
