@@ -148,7 +148,7 @@ def _folder(paths: Mapping[str, tuple[str, str]], controller: str, cgroups: Path
 
 
 def begun(pid: int, proc: Path = PROC) -> int | None:
-    """When a process began, in ticks since the boot (proc(5), field 22 of ``stat``); None when it has ended."""
+    """When a process began, in ticks since the boot (proc(5), field 22 of ``stat``); None if it has ended."""
     try:
         text = (proc / str(pid) / "stat").read_text()
     except (OSError, UnicodeDecodeError):
