@@ -138,6 +138,8 @@ class FakePodman:
         """Podman is not installed."""
         self.down = False
         """Its service does not answer."""
+        self.unanswered = 0
+        """How many calls it has not answered."""
         self.ending_s = 0.0
         """How long Podman takes to clean up behind a container that has ended."""
         self.greeted: list[set[str]] = []
@@ -547,6 +549,7 @@ class FakePodman:
 
     def _be_up(self) -> None:
         if self.down:
+            self.unanswered += 1
             raise LinkDown("Podman does not answer", code="podman-down")
 
     async def _pass(self, seconds: float) -> None:

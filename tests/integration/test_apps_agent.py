@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -90,13 +92,13 @@ class Scene:
             while not condition():
                 await asyncio.sleep(0.005)
 
-    async def until_running(self, revision: int) -> None:
+    async def until_running(self, revision: int, within_s: float = 8) -> None:
         def runs() -> bool:
             if not self.said("apps", Apps) or not self.apps.apps:
                 return False
             return (self.apps.apps[0].running, self.apps.apps[0].state) == (revision, "running")
 
-        await self.until(runs)
+        await self.until(runs, within_s)
 
     def demo(self, revision: int = 1, behaviour: Behaviour | None = None) -> App:
         image = self.podman.publish("registry.example/web", behaviour, tag=str(revision))
@@ -275,3 +277,49 @@ async def test_a_damaged_database_costs_the_apps_only(scene: Scene) -> None:
         scene.order(1, scene.demo())
         await scene.until(lambda: [each for each in scene.broker.log if each.topic.endswith("/readings")])
         assert scene.engines == 0
+
+
+async def test_apps_on_a_full_disk_wait_and_readings_go_on(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    mount = ("mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(tmp_path / "state"))
+    subprocess.run(mount, check=True)
+    try:
+        scene = Scene(tmp_path)
+        async with scene.running():
+            scene.order(1, scene.demo())
+            await scene.until_running(1)
+            scene.podman.pull_s = 1
+            scene.order(2, scene.demo(2))
+            await scene.until(lambda: scene.podman.pulling)
+            fill(tmp_path / "state/filler")
+            scene.podman.pull_error = "manifest unknown"
+            await scene.until(lambda: "the disk is full" in scene.apps.apps[0].step)
+            assert (scene.apps.apps[0].running, scene.apps.apps[0].failure) == (1, None)
+            heard = len(scene.broker.log)
+            await scene.until(lambda: len(scene.broker.log) > heard, within_s=15)
+            (tmp_path / "state/filler").unlink()
+            await scene.until_running(2, within_s=30)
+    finally:
+        subprocess.run(("umount", "--lazy", str(tmp_path / "state")), check=True)
+
+
+def fill(file: Path) -> None:
+    """Take all the room there is."""
+    with file.open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(b"x" * 512)
+
+
+async def test_an_agent_that_starts_without_podman_does_not_say_that_apps_are_gone(scene: Scene) -> None:
+    async with scene.running():
+        scene.order(1, scene.demo())
+        await scene.until_running(1)
+    count = len(scene.said("apps", Apps))
+    scene.podman.down = True
+    scene.order(2)
+    async with scene.running():
+        await scene.until(lambda: scene.podman.unanswered > 1)  # and a second has passed
+        assert len(scene.said("apps", Apps)) == count
+        scene.podman.down = False
+        await scene.until(lambda: scene.apps == Apps(2, engine=scene.apps.engine))
+        assert not scene.podman.by_name
