@@ -41,7 +41,7 @@ from agent.containers.steps import (
     Switch,
 )
 from agent.wire.apps import Progress
-from agent.wire.errors import Busy, Corrupt, LichenError, LinkDown, Refused
+from agent.wire.errors import Corrupt, LichenError, Refused
 from agent.wire.order import App, Config, Secret, Service
 
 log = logging.getLogger(__name__)
@@ -153,7 +153,7 @@ class Worker:
         async def stop(step: Stop) -> None:
             try:
                 await self._stop(job, step, proxy)
-            except (Refused, LinkDown, Busy) as error:
+            except LichenError as error:
                 errors.append(error)
 
         async with asyncio.TaskGroup() as group:
