@@ -213,8 +213,8 @@ async def _at_rest(site: Site, seconds: float) -> list[Row]:
             "Podman and haproxy beside it: CPU per hour",
             service + conmon + proxy,
             "s",
-            note=f"{service:.1f} s of Podman's service and its children, {proxy:.1f} s of haproxy, and {conmon:.1f} s in"
-            " the cgroup of conmon, which runs the checks and cleans up behind them",
+            note=f"{service:.1f} s of Podman's service and its children, {proxy:.1f} s of haproxy, and"
+            f" {conmon:.1f} s in the cgroup of conmon, which runs the checks and cleans up behind them",
         ),
     ]
 
