@@ -329,16 +329,19 @@ class Podman:
 def _import_client() -> Any:
     """The class of podman-py's HTTP client, for 3 MB.
 
-    It would be 7 MB with podman-py's models, which its package loads, and with what requests guesses
-    the encoding of a body with, which Podman never leaves to guess.  So while it is loaded other things
-    have their names; whoever else wants them gets the real ones.
+    It would be 7 MB with what its packages load besides (models, archives), and with what requests
+    guesses the encoding of a body with, which Podman never leaves to guess.  So while it is loaded other
+    things have their names; whoever else wants them gets the real ones.
     """
-    found = importlib.util.find_spec("podman")
-    assert found is not None, "it is installed with the agent"
     guesser = types.ModuleType("charset_normalizer")
     guesser.__dict__.update(__version__="3.0.0", detect=lambda body: {"encoding": "utf-8"})
-    in_their_place = [importlib.util.module_from_spec(found), guesser]
-    ours = [each for each in in_their_place if sys.modules.setdefault(each.__name__, each) is each]
+    ours = [guesser] if sys.modules.setdefault(guesser.__name__, guesser) is guesser else []
+    for name in ("podman", "podman.api"):
+        found = importlib.util.find_spec(name)
+        assert found is not None, "it is installed with the agent"
+        if name not in sys.modules:
+            ours.append(importlib.util.module_from_spec(found))
+            sys.modules[name] = ours[-1]
     try:
         from podman.api.client import APIClient
     finally:
