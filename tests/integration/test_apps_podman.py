@@ -3,47 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.request
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent.base.sqlite import Database
-from agent.clock import Clock
-from agent.containers.memory import FILE, SCHEMA, VERSION, Memory
-from agent.containers.orders import Orders
-from agent.containers.proxy import Proxy
-from agent.containers.reconcile import Reconciler
-from agent.wire import note
-from agent.wire.apps import AppState
-from agent.wire.messages import compose
 from agent.wire.order import (
     App,
     Attachment,
-    Config,
-    Given,
-    Health,
     Mount,
-    Network,
-    Order,
-    Port,
-    Secret,
     Service,
     Update,
-    Volume,
 )
-from agent.wire.seal import seal
-from support.apphouse import BOARD, KEY, SEAL
+from support.appbench import Bench
 from support.hammer import Hammer
-from support.lab import free_ports
 from support.podman import Stand, stand
 
 pytestmark = pytest.mark.slow
-
-SERVE = "trap 'exit 0' TERM; httpd -f -p 80 -h /www & wait"
 
 
 @pytest.fixture(scope="module")
@@ -51,101 +28,6 @@ def podman() -> Iterator[Stand]:
     with stand() as made:
         made.folder.joinpath("policy.toml").write_text(f'plain_http = ["{made.registry.address}"]')
         yield made
-
-
-class Bench:
-    """A board whose apps are real."""
-
-    def __init__(self, podman: Stand, folder: Path) -> None:
-        self.podman, self.folder = podman, folder
-        self.name = podman.app("demo").replace("-", "_")
-        (self.port,) = free_ports(1)
-        self.generation = 0
-        self.reconciler: Reconciler | None = None
-        self.orders: Orders | None = None
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        machine = Clock.system()
-        # Volumes go only by a clock that is right, which a machine for tests need not have.
-        clock = Clock(machine.boot, machine.mono_ms, machine.wall_ms, lambda: "synced")
-        async with (
-            Database.open(self.folder / FILE, SCHEMA, version=VERSION) as database,
-            self.podman.engine() as engine,
-            asyncio.TaskGroup() as group,
-        ):
-            self.orders = await Orders.load(database, BOARD)
-            self.reconciler = Reconciler(
-                engine,
-                self.orders,
-                await Memory.load(database, clock.boot),
-                clock,
-                unseal=SEAL.unseal,
-                policy_file=self.podman.config.policy,
-                make_proxy=lambda: Proxy(self.podman.folder / "proxy"),
-            )
-            task = group.create_task(self.reconciler.run(), name="reconciler")
-            yield
-            task.cancel()
-
-    async def order(self, *apps: App) -> None:
-        self.generation += 1
-        order = compose("order", Order(BOARD, self.generation, 0, apps))
-        assert self.orders is not None
-        assert self.reconciler is not None
-        await self.orders.take(note.sign(order, KEY), KEY.verifier, "h" * 16)
-        self.reconciler.bell.set()
-
-    def app(self, revision: int, text: str = "one", *, command: str = SERVE, **more: object) -> App:
-        """An app with everything: a healthcheck, a secret, a config, a volume, a published port."""
-        image = self.podman.registry.push(
-            "demo", command=["sh", "-c", command], files={"www/index.html": text.encode()}
-        )
-        service = Service(
-            "web",
-            image,
-            health=Health(("CMD-SHELL", "wget -q -O /dev/null http://127.0.0.1/")),
-            networks=(Attachment(f"{self.name}_net"),),
-            secrets=(Given("key", "/www/key"),),
-            configs=(Given("conf", "/etc/demo.conf", mode=0o400),),
-            stop_grace_ms=3000,
-            **{"ports": (Port(80, self.port, host_ip="127.0.0.1"),), **more},
-        )
-        return App(
-            self.name,
-            revision,
-            services=(service,),
-            networks=(Network(f"{self.name}_net"),),
-            volumes=(Volume(f"{self.name}_data"),),
-            secrets=(Secret("key", "v1", seal(SEAL.public, b"swordfish")),),
-            configs=(Config("conf", "c1", "plain"),),
-        )
-
-    @property
-    def state(self) -> AppState | None:
-        assert self.reconciler is not None
-        return next((each for each in self.reconciler.report().apps if each.name == self.name), None)
-
-    async def until_running(self, revision: int, within_s: float = 30) -> AppState:
-        async with asyncio.timeout(within_s):
-            while True:
-                state = self.state
-                if state and (state.running, state.state, state.step) == (revision, "running", ""):
-                    return state
-                await asyncio.sleep(0.02)
-
-    async def get(self, path: str = "/") -> str:
-        def ask() -> str:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-                return str(answer.read().decode())
-
-        return await asyncio.to_thread(ask)
-
-    def list_all(self) -> dict[str, str]:
-        """Everything of Podman's that an app can leave behind."""
-        kinds = ("container", "network", "volume", "secret")
-        found = {kind: self.podman.podman(kind, "ls", "--quiet") for kind in kinds[1:]}
-        return {**found, "container": self.podman.podman("ps", "--all", "--quiet")}
 
 
 @pytest.fixture
