@@ -47,8 +47,8 @@ from agent.containers.client import (
     path_of,
     read_log,
     remove_container,
-    run_check,
     remove_image,
+    run_check,
     start,
 )
 from agent.containers.engine import LABEL_APP, Check, Container, Image, Info, Login, Thing
