@@ -2,6 +2,7 @@
 
     .venv/bin/python tests/bench [--only agent apps field hub] [--page docs/figures.md]
 
+With ``--only`` the other parts stay in bench.json, and on the page, as they were measured before.
 Exits with 1 when a budget is missed, or could not be measured.  Real processes throughout, on this
 machine; nothing else should be busy meanwhile.  Apps, and what is counted on the link and on the card,
 need root.
@@ -24,30 +25,32 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from bench import apps, board, field, hub  # noqa: E402
-from bench.budget import Row, page, table, write  # noqa: E402
+from bench.budget import Row, page, read, table, write  # noqa: E402
 
 PARTS = ("agent", "apps", "field", "hub")
 
 
-async def measure(options: argparse.Namespace) -> list[Row]:
+async def measure(options: argparse.Namespace) -> dict[str, list[Row]]:
     """Every row that was asked for, one part after the other."""
-    rows: list[Row] = []
+    parts: dict[str, list[Row]] = {}
     if "agent" in options.only:
         print(f"agent: about {options.seconds + 90:.0f} s ...", file=sys.stderr)
-        rows += await _apart(lambda folder: board.measure(folder, options.seconds, options.starts))
+        parts["agent"] = await _apart(lambda folder: board.measure(folder, options.seconds, options.starts))
     if "apps" in options.only:
         print(f"apps: about {options.seconds + 120:.0f} s ...", file=sys.stderr)
-        rows += await _apart(
+        parts["apps"] = await _apart(
             lambda folder: apps.measure(folder, options.seconds, options.updates, options.starts)
         )
     if "field" in options.only:
         print(f"link and card: about {options.minutes + 4:.0f} minutes ...", file=sys.stderr)
-        rows += await _apart(lambda folder: field.measure(folder, options.minutes))
+        parts["field"] = await _apart(lambda folder: field.measure(folder, options.minutes))
     if "hub" in options.only:
+        parts["hub"] = []
         for count in options.boards:
             print(f"hub with {count:,} boards: about {options.load_seconds + 45:.0f} s ...", file=sys.stderr)
-            rows += await _apart(lambda folder, n=count: hub.measure(folder, n, options.load_seconds))  # type: ignore[misc]
-    return rows
+            part = await _apart(lambda folder, n=count: hub.measure(folder, n, options.load_seconds))  # type: ignore[misc]
+            parts["hub"] += part
+    return parts
 
 
 async def _apart(part: Callable[[Path], Awaitable[list[Row]]]) -> list[Row]:
@@ -83,11 +86,14 @@ def main() -> int:
     parser.add_argument("--page", type=Path, help="write the figures as a page, too")
     options = parser.parse_args()
     prepare()
-    rows = asyncio.run(measure(options))
+    measured = asyncio.run(measure(options))
+    rows = [row for part in measured.values() for row in part]
     print(table(rows))
-    write(rows, options.output)
+    known = read(options.output) | measured
+    known = {part: known[part] for part in PARTS if part in known}
+    write(known, options.output)
     if options.page:
-        options.page.write_text(page(rows))
+        options.page.write_text(page([row for part in known.values() for row in part]))
     return int(any(row.verdict == "MISSED" for row in rows))
 
 

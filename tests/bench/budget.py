@@ -6,8 +6,8 @@ import json
 import math
 import os
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -113,22 +113,25 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     return [f"- {row.what}: {row.note}" for row in rows if row.note]
 
 
-def write(rows: Sequence[Row], path: Path) -> None:
-    """Write bench.json: the machine, and every row."""
-    found = [
-        {
-            "what": row.what,
-            "value": None if math.isnan(row.value) else round(row.value, 3),
-            "unit": row.unit,
-            "budget": row.budget,
-            "aim": row.aim,
-            "from_aim": row.distance,
-            "verdict": row.verdict,
-            "note": row.note,
-        }
-        for row in rows
-    ]
+def write(parts: Mapping[str, Sequence[Row]], path: Path) -> None:
+    """Write bench.json: the machine, and every row of each part."""
+    found = [{"part": part, **_plain(row)} for part, rows in parts.items() for row in rows]
     path.write_text(json.dumps({"machine": machine(), "rows": found}, indent=1) + "\n")
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    value = None if math.isnan(row.value) else round(row.value, 3)
+    return {**asdict(row), "value": value, "from_aim": row.distance, "verdict": row.verdict}
+
+
+def read(path: Path) -> dict[str, list[Row]]:
+    """The rows of a bench.json, by part; nothing where there is none."""
+    parts: dict[str, list[Row]] = {}
+    for found in json.loads(path.read_text())["rows"] if path.exists() else ():
+        known = {each.name: found[each.name] for each in fields(Row)}
+        row = Row(**{**known, "value": math.nan if known["value"] is None else known["value"]})
+        parts.setdefault(found["part"], []).append(row)
+    return parts
 
 
 def machine() -> dict[str, Any]:

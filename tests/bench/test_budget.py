@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bench import budget, meter, packets
-from bench.budget import Row, page, table, write
+from bench.budget import Row, page, read, table, write
 
 
 @pytest.mark.parametrize("module", [budget, packets])
@@ -46,7 +46,7 @@ def test_the_table_and_the_file_say_the_same(tmp_path: Path) -> None:
     assert lines[2].split() == ["first", "1,234", "MB", "2,000", "1,000", "23", "%", "over", "ok"]
     assert lines[3].split() == ["second", "none", "s", "1", "MISSED"]
     assert lines[-1] == "- first: why"
-    write(rows, tmp_path / "bench.json")
+    write({"agent": rows}, tmp_path / "bench.json")
     written = json.loads((tmp_path / "bench.json").read_text())
     assert [row["value"] for row in written["rows"]] == [1234.5, None]
     assert [row["from_aim"] for row in written["rows"]] == ["23 % over", ""]
@@ -55,6 +55,16 @@ def test_the_table_and_the_file_say_the_same(tmp_path: Path) -> None:
     assert "| first | 1,234 MB | 2,000 | 1,000 | 23 % over | ok |" in shown
     assert "| second | none s | 1 |  |  | MISSED |" in shown
     assert "- first: why" in shown
+
+
+def test_parts_that_were_measured_before_are_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    assert read(file) == {}
+    parts = {"agent": [Row("first", 7.0, "/s", 5, 9, "more", "why")], "hub": [Row("second", 1.0, "s")]}
+    write(parts, file)
+    assert read(file) == parts
+    write({"agent": [Row("first", math.nan, "s")]}, file)
+    assert math.isnan(read(file)["agent"][0].value)
 
 
 @pytest.mark.parametrize(
