@@ -132,6 +132,7 @@ class Service:
                 stdout=subprocess.DEVNULL,
                 stderr=self._says,
                 env=dict(self._environment),
+                cwd=self.path.parent,  # conmon may leave a file there
                 start_new_session=True,  # Ctrl-C is meant for the agent
             )
         except OSError as error:  # no memory, or too many processes

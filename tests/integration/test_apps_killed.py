@@ -18,9 +18,6 @@ from support.apphouse import House
 from support.appmodel import CHECK, demo
 from support.virtual import virtual
 
-MOST_CALLS = 40
-"""More than any of these updates makes."""
-
 
 class Killed(Exception):
     """The agent, in the middle of whatever it did."""
@@ -38,8 +35,10 @@ def services(house: House, tag: str, behaviour: Behaviour | None, kind: str) -> 
     )
 
 
-async def update(folder: Path, kind: str, behaviour: Behaviour | None, kill_at: int, *, power: bool) -> bool:
-    """Update an app, and kill the agent after a number of calls.  Whether there were so many."""
+async def update(
+    folder: Path, kind: str, behaviour: Behaviour | None, kill_at: int | None, *, power: bool
+) -> int:
+    """Update an app, and kill the agent after a number of calls.  How many there were until its end."""
     folder.mkdir()
     house = House(folder)
     async with house.running():
@@ -61,6 +60,7 @@ async def update(folder: Path, kind: str, behaviour: Behaviour | None, kill_at: 
         async with house.running():
             await house.order(demo(2, *services(house, "2", behaviour, kind)))
             await end(house)
+    house.podman.after_call = None
     if killed and power:
         house.podman.cut_power()
         house.boot = "c" * 32
@@ -72,7 +72,8 @@ async def update(folder: Path, kind: str, behaviour: Behaviour | None, kill_at: 
         assert (names == first) == (behaviour is not None)
         assert house.state().state == "running"
         assert set(house.podman.by_name) == names
-    return killed
+    assert killed == (kill_at is not None)
+    return calls
 
 
 async def end(house: House) -> None:
@@ -88,12 +89,13 @@ async def end(house: House) -> None:
     await house.until(is_over)
 
 
-def moments() -> list[int]:
-    """Every moment in `make soak`, a seeded part of them else."""
-    everything = range(1, MOST_CALLS)
+def moments(calls: int) -> list[int]:
+    """Every moment in `make soak`, a seeded tenth of them else."""
+    everything = range(1, calls + 1)
     if os.environ.get("LICHEN_SOAK"):
         return list(everything)
-    return sorted(random.Random(int(os.environ.get("LICHEN_SEED", "4"))).sample(everything, 3))
+    dice = random.Random(int(os.environ.get("LICHEN_SEED", "4")) * 1000 + calls)
+    return sorted(dice.sample(everything, max(3, calls // 10)))
 
 
 @pytest.mark.soak
@@ -105,7 +107,7 @@ def test_an_agent_killed_after_any_step_ends_in_the_new_or_the_old_version(
 ) -> None:
     @virtual
     async def run() -> None:
-        for moment in moments():
+        for moment in moments(await update(tmp_path / "unharmed", kind, behaviour, None, power=power)):
             await update(tmp_path / f"{moment}", kind, behaviour, moment, power=power)
 
     run()
