@@ -113,6 +113,7 @@ class Reconciler:
         self._greeted: set[tuple[object, ...]] = set()
         self._losses = 0
         self._again_ms = 0
+        self._nap: asyncio.Timeout | None = None
         self._since: dict[str, tuple[str, int]] = {}
         self._said: Apps | None = None
         self._figures_ms = 0
@@ -156,18 +157,22 @@ class Reconciler:
 
     async def _rest(self) -> None:
         """Wait for the bell, or for the time at which something is due."""
+        if self._again_ms > self._clock.mono_ms():
+            self.bell.clear()  # whatever rings, nobody would answer
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._due_in_s()) as self._nap:
+                await self.bell.wait()
+        self._nap = None
+
+    def _due_in_s(self) -> float:
+        """How soon something is due."""
         now_ms = self._clock.mono_ms()
         if self._again_ms > now_ms:
-            until_ms = self._again_ms
-            self.bell.clear()  # whatever rings, nobody would answer
-        else:
-            dues = [errand.due_ms(now_ms) for errand in self._errands.values()]
-            times = [due for due in (*dues, self._sighting.checks.next_ms()) if due is not None]
-            # On the grid on which the other parts of the agent wake.
-            until_ms = min([(now_ms // LOOK_MS + 1) * LOOK_MS, *times])
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0, until_ms - now_ms) / 1000):
-                await self.bell.wait()
+            return (self._again_ms - now_ms) / 1000
+        dues = [errand.due_ms(now_ms) for errand in self._errands.values()]
+        times = [due for due in (*dues, self._sighting.checks.next_ms()) if due is not None]
+        # On the grid on which the other parts of the agent wake.
+        return max(0, min([(now_ms // LOOK_MS + 1) * LOOK_MS, *times]) - now_ms) / 1000
 
     # --- a turn ----------------------------------------------------------------------------------
 
@@ -287,6 +292,9 @@ class Reconciler:
     async def _check(self, name: str) -> None:
         if await self._sighting.checks.check(name):
             self.bell.set()
+        elif self._nap is not None and not self._nap.expired():
+            # It began while nobody knew when this check is due again.
+            self._nap.reschedule(asyncio.get_running_loop().time() + self._due_in_s())
 
     # --- traffic -----------------------------------------------------------------------------------
 

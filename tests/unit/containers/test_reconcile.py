@@ -17,6 +17,7 @@ from agent.wire.order import (
     Config,
     Dependency,
     Given,
+    Health,
     Limits,
     Mount,
     Network,
@@ -613,6 +614,18 @@ async def test_podman_that_is_not_installed_is_told_and_looked_for(tmp_path: Pat
         assert house.report.generation == 1
         house.podman.missing = False
         assert await house.until_running(1) < 65
+
+
+@virtual
+async def test_checks_that_take_their_time_are_run_in_time_all_the_same(tmp_path: Path) -> None:
+    check = Health(("CMD", "healthy"), interval_ms=10_000)
+    async with House.open(tmp_path) as house:
+        await house.order(demo(1, web(house, Behaviour(healthy_after=3, check_s=0.1), health=check)))
+        assert await house.until_running(1) < 6
+        (container,) = house.podman.by_name.values()
+        before = container.checks
+        await asyncio.sleep(300)
+        assert container.checks - before == 30
 
 
 @virtual
