@@ -212,6 +212,9 @@ def _transact(
     try:
         connection.execute("BEGIN IMMEDIATE")
         result = work(connection)
+        if isinstance(result, sqlite3.Cursor):
+            # Left to the caller's thread it would reset a statement that this one may be using again.
+            result.close()
         connection.execute("COMMIT")
         if committed is not None:
             committed()

@@ -57,6 +57,15 @@ async def test_transactions_run_one_after_the_other_in_one_thread(tmp_path: Path
     assert len(threads) == 1
 
 
+async def test_a_cursor_ends_in_the_thread_that_made_it(tmp_path: Path) -> None:
+    sql = "INSERT INTO note VALUES (?)"
+    async with Database.open(tmp_path / "notes.db", SCHEMA, version=1) as db:
+        cursor = await db.run(lambda tx: tx.executemany(sql, [("one",), ("two",)]))
+        with pytest.raises(sqlite3.ProgrammingError, match="closed cursor"):
+            cursor.fetchall()
+        assert await db.run(notes) == ["one", "two"]
+
+
 async def test_it_is_set_up_for_a_card(tmp_path: Path) -> None:
     names = (
         "locking_mode",
