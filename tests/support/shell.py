@@ -22,6 +22,8 @@ import tomli_w
 from support.lab import script
 
 PATIENCE_S = 30
+LICHEN = ("env", "--default-signal=INT", script("lichen"))
+"""The command, which hears Ctrl-C also where these tests run in the background of a shell."""
 
 
 class Shell:
@@ -34,7 +36,7 @@ class Shell:
     async def start(self, *args: str, stdin: str | bytes = b"") -> Typed:
         """Type ``lichen ARGS``."""
         child = await asyncio.create_subprocess_exec(
-            script("lichen"), *args, cwd=self.folder, env=self._environment,
+            *LICHEN, *args, cwd=self.folder, env=self._environment,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert child.stdin is not None
@@ -55,7 +57,7 @@ class Shell:
         """Type it where standard input, output and error are a terminal."""
         ours, theirs = pty.openpty()
         child = await asyncio.create_subprocess_exec(
-            script("lichen"), *args, cwd=self.folder, stdin=theirs, stdout=theirs, stderr=theirs,
+            *LICHEN, *args, cwd=self.folder, stdin=theirs, stdout=theirs, stderr=theirs,
             env={**self._environment, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"},
         )  # fmt: skip
         os.close(theirs)
