@@ -117,6 +117,7 @@ class House:
                 unseal=SEAL.unseal,
                 policy_file=self.policy,
                 make_proxy=(lambda: self.traffic) if self.has_proxy else None,
+                leftover_proxy=bool(self.traffic.served),
                 tell=self.told.set,
                 meters=Meters(clock.mono_ms, no_counters),
                 begun=self.podman.begun,
