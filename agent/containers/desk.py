@@ -187,7 +187,9 @@ class Containers:
         return fit(apps)
 
     def _report(self) -> Apps | None:
-        from agent.containers import report  # only when there is something
+        if self._orders is None and self._fault is None:
+            return None  # no order has ever come: 1.2 MB that a board without apps does not pay
+        from agent.containers import report
 
         if self._fault is not None:
             return report.broken(self._fault)
