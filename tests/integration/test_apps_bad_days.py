@@ -224,10 +224,10 @@ async def test_a_service_of_podman_that_is_killed_again_and_again_does_not_keep_
         assert bench.engine is not None
         await bench.order(bench.app(2, "two"))
         for _ in range(3):
+            await asyncio.sleep(0.2)  # somewhere in the update
             async with asyncio.timeout(20):
                 while not bench.engine.service.pid:
                     await asyncio.sleep(0.01)
-            await asyncio.sleep(0.2)
             podman.kill_service(bench.engine)
         await bench.until_running(2)
         assert await bench.get() == "two"

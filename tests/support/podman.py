@@ -99,6 +99,7 @@ class Stand:
     def kill_service(self, engine: Podman) -> None:
         """End the service as a crash does, in whatever it is doing."""
         assert engine.service is not None
+        assert engine.service.pid, "it does not run, and 0 would be all of us"
         os.kill(engine.service.pid, signal.SIGKILL)
 
     def lose_layer(self, reference: str) -> None:
