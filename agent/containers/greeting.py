@@ -1,11 +1,12 @@
 """A word to containers, from which they learn where the board is now.
 
 Linux gives a bridge the lowest hardware address of its ports, so the bridge of a network may have another
-one whenever a container comes or goes.  Those that are still on it have the old one in mind: what they
-answer is lost until they doubt it, which takes eight seconds (arp(7): `delay_first_probe_time` and three
-probes).  The board itself forgets who is behind a bridge whose address changes.  So the next packet to a
-container is preceded by the question who has its address, and whoever is asked learns who asks.
+one whenever a container comes or goes; only where udev runs does it keep its first one (systemd.link(5),
+MACAddressPolicy).  Containers that are still on it have the old one in mind: what they answer is lost
+until they doubt it, which takes eight seconds (arp(7): `delay_first_probe_time` and three probes).
 
+The board itself forgets who is behind a bridge whose address changes.  So the next packet to a container
+is preceded by the question who has its address, and whoever is asked learns who asks.
 `agent.containers.podman` sends such a packet; it needs no privileges, and no answer.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from support.hammer import Hammer
 from support.podman import Stand, stand
 
 pytestmark = pytest.mark.slow
+
+UPDATES = 20 if os.environ.get("LICHEN_SOAK") else 3
 
 
 @pytest.fixture(scope="module")
@@ -59,22 +62,23 @@ async def test_an_app_comes_up_fails_goes_back_and_goes_without_a_trace(bench: B
     assert bench.list_all() == before
 
 
+@pytest.mark.soak
 async def test_start_first_updates_cost_no_request(bench: Bench) -> None:
-    update = Update(order="start-first")
+    update, last = Update(order="start-first"), UPDATES + 1
     async with bench.running():
         await bench.order(bench.app(1, "1", update=update))
         await bench.until_running(1)
         async with Hammer("127.0.0.1", bench.port) as hammer:
-            for revision in (2, 3, 4):
+            for revision in range(2, last + 1):
                 await bench.order(bench.app(revision, str(revision), update=update))
                 await bench.until_running(revision)
         assert hammer.failures == []
-        assert await bench.get() == "4"
+        assert await bench.get() == str(last)
     async with bench.running():  # another agent adopts all of it
-        await bench.until_running(4)
-        assert await bench.get() == "4"
-        await bench.order(bench.app(5, "5", update=update, replicas=2))
-        await bench.until_running(5)
+        await bench.until_running(last)
+        assert await bench.get() == str(last)
+        await bench.order(bench.app(last + 1, "5", update=update, replicas=2))
+        await bench.until_running(last + 1)
         await bench.order()
         async with asyncio.timeout(30):
             while bench.state is not None:
