@@ -28,7 +28,7 @@ from agent.base.files import make_directory
 from agent.base.lock import held
 from agent.clock import Clock
 from agent.config import Config
-from agent.containers.desk import Containers, OpenEngine
+from agent.containers.apps import Containers, OpenEngine
 from agent.health import Health, gathered
 from agent.identity import Identity, Membership, open_identity
 from agent.link import Link

@@ -10,7 +10,7 @@ one costs readings, which whoever holds the broker can withhold anyway.
 - ``down/command``, signed by the command key that the document names: done once, and answered,
   in the session whose nonce it names and in no other.
 - ``down/order``, signed by the order key of the document: what apps this board is to run.  The desk
-  (`agent.containers.desk`) verifies it, keeps it and acts on it.  Retained messages come in any order:
+  (`agent.containers.apps`) verifies it, keeps it and acts on it.  Retained messages come in any order:
   one that is signed by a key which the document lacks is kept for the document that may have it.
 - ``down/time``, signed by the time key of the document: sets `agent.clock`, where the kernel does
   not know better, and in the session whose nonce it names only.  What it says is never later than

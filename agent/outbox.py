@@ -57,7 +57,7 @@ from typing import TypeVar
 from agent.base.files import exists
 from agent.base.sqlite import Connection, Database
 from agent.shelf import SCHEMA, UPGRADES, VERSION, Cursor, Parcel, Row, Shelf, end_of
-from agent.wire.errors import Busy, LichenError, Refused
+from agent.wire.errors import Busy, ConfigError, LichenError, Refused
 from agent.wire.messages import MAX_MS, Ack, ClockState, Gap, OutboxState, Reading, block_of
 from agent.wire.plain import dumps
 
@@ -376,5 +376,10 @@ async def peek(path: Path, max_bytes: int) -> OutboxState:
     """
     if not exists(path):
         return OutboxState(max_bytes=max_bytes)
-    async with Database.open(path, SCHEMA, version=VERSION, read_only=True) as database:
-        return await database.run(lambda connection: Shelf.load(connection).state(connection, max_bytes, {}))
+    try:
+        async with Database.open(path, SCHEMA, version=VERSION, read_only=True) as database:
+            return await database.run(lambda held: Shelf.load(held).state(held, max_bytes, {}))
+    except ConfigError as error:
+        if error.code == "empty":  # whoever makes it has no room, or has only just begun
+            return OutboxState(max_bytes=max_bytes)
+        raise

@@ -185,6 +185,8 @@ def _prepare(
             f"{path} has version {found}, this program knows versions up to {version}",
             hint="it was written by a newer program: install that one again, or move the file away",
         )
+    if read_only and found == 0:
+        raise ConfigError(f"{path} is empty", code="empty", hint="the program that owns it must start once")
     if read_only:
         raise ConfigError(
             f"{path} has version {found}, not {version}", hint="the program that owns it must start once"

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from agent.containers.actual import Seen
 from agent.containers.aim import Aim, Past
-from agent.containers.seen import Seen
 from agent.containers.steps import Await, GiveUp, Step
 from agent.wire.apps import Failure, Progress
 from agent.wire.order import App

@@ -1,6 +1,6 @@
 """A report of apps that the hub takes: what is over the limits of the wire is left out, and it is said.
 
-Called by `agent.containers.desk` with each report that is to be sent.  A message over the limits of
+Called by `agent.containers.apps` with each report that is to be sent.  A message over the limits of
 `agent.wire.envelope` is refused as a whole, and then the hub would know nothing of any app.  What is told
 last goes first: tails of logs, then containers (of the apps that have most), then notes.
 

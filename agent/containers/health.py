@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from agent.containers.actual import Health as State
 from agent.containers.engine import Container, Engine
-from agent.containers.seen import Health as State
 from agent.wire.errors import LinkDown, Refused
 from agent.wire.order import Health
 

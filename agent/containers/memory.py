@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from agent.base.sqlite import Connection, Database
+from agent.containers.actual import Standing
 from agent.containers.aim import REMOVAL, Kept, Past
-from agent.containers.seen import Standing
 from agent.wire.apps import Failure
 from agent.wire.decode import decode_json
 from agent.wire.order import App

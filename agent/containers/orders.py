@@ -1,6 +1,6 @@
 """The order of this board: verified before a word of it counts, and kept for the time without a hub.
 
-Called by `agent.containers.desk` with what comes on ``down/order``.  An order is taken when it is signed
+Called by `agent.containers.apps` with what comes on ``down/order``.  An order is taken when it is signed
 by the hub's order key, is for this board, has every image pinned (by its type), does not contradict
 itself, and has a higher generation than any order of this hub that was ever taken.  Then it is on the
 disk before anybody acts on it.  Anything else is refused with a reason, and changes nothing.

@@ -7,7 +7,7 @@ between two steps is no special case.  Nothing that lacks our label is ever in w
 How an update goes, from revision 1 to 2 of an app with a database and a web service:
 
 1.  **Supplies.**  Pull what is missing; make networks, volumes and secrets.  Revision 1 runs on.
-2.  **Services, in the order in which they depend on each other**, each as `agent.containers.replacing`
+2.  **Services, in the order in which they depend on each other**, each as `agent.containers.services`
     says: a container whose digest is still right is left alone.  Stop-first: the old one stops, the new
     one starts.  Start-first: the new one starts without a name, must come up, is switched to (aliases
     and published ports), and only then the old one gives up its names, is drained and stopped.
@@ -24,13 +24,13 @@ rules start them again and remove those of revision 2.
 
 from __future__ import annotations
 
+from agent.containers.actual import Seen, Sight
 from agent.containers.aim import Aim
 from agent.containers.engine import LABEL_APP
 from agent.containers.names import LABEL_SHARED, secret_names
-from agent.containers.replacing import failing, tend
 from agent.containers.roster import Rosters
 from agent.containers.scene import Scene, in_order, waves
-from agent.containers.seen import Seen, Sight
+from agent.containers.services import failing, tend
 from agent.containers.steps import (
     Accept,
     Await,

@@ -1,6 +1,6 @@
 """Whether an app can run on this board at all, told before anything of the old version is stopped.
 
-Pure: facts in, a verdict out.  `agent.containers.looking` gathers the facts when an update is about to
+Pure: facts in, a verdict out.  `agent.containers.look` gathers the facts when an update is about to
 begin; `agent.containers.reconcile` acts on the verdict.  A verdict is a Refused, with a code and a hint,
 or the words of what has to be waited for.
 """

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from agent.containers.actual import Sight
 from agent.containers.aim import Aim
 from agent.containers.names import LABEL_DIRECT, LABEL_PROXIED, overlap, read_ports
 from agent.containers.roster import Rosters
 from agent.containers.routes import Backend, Route
-from agent.containers.seen import Sight
 
 Routes = Mapping[Route, Mapping[str, Backend]]
 

@@ -3,11 +3,11 @@
 One loop.  It wakes for a new order, for the death of a container, for a healthcheck that is due, for what
 waits for a time, and each minute.  A turn:
 
-1.  **Choose** the aim of each app (`agent.containers.choosing`): what the order says, or what came up last.
-2.  **Look** at what is there (`agent.containers.looking`, `agent.containers.sighting`).
+1.  **Choose** the aim of each app (`agent.containers.aims`): what the order says, or what came up last.
+2.  **Look** at what is there (`agent.containers.look`, `agent.containers.observer`).
 3.  **Plan** (`agent.containers.plan`): pure, and the whole of the thinking.
 4.  **Publish**: the proxy is told where traffic goes now (`agent.containers.publish`).
-5.  **Do** the first step of each app's plan (`agent.containers.doing`), and go to 1 when it is done.
+5.  **Do** the first step of each app's plan (`agent.containers.execution`), and go to 1 when it is done.
 
 An app does one step at a time; apps do not wait for each other.  Nothing of a plan is kept: after a crash
 or a power cut the next turn looks at what is there and goes on.  What has to outlive those is in
@@ -30,20 +30,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.clock import Clock
-from agent.containers import counters, looking, publish, report
-from agent.containers.choosing import Choosing
+from agent.containers import counters, look, publish, report
+from agent.containers.aims import Aims
 from agent.containers.deaths import Deaths
-from agent.containers.doing import Doing
 from agent.containers.engine import LABEL_APP, Container, Engine
 from agent.containers.errand import Errand
-from agent.containers.looking import Look
+from agent.containers.execution import Execution
+from agent.containers.look import Look
 from agent.containers.memory import Memory
 from agent.containers.meters import Meters
+from agent.containers.observer import Observer
 from agent.containers.orders import Orders
 from agent.containers.plan import plan
-from agent.containers.sighting import Sighting
 from agent.containers.steps import Await, GiveUp, Start, Step, Stop, StopAll, concerned
-from agent.containers.work import Proxy, Worker
+from agent.containers.worker import Proxy, Worker
 from agent.wire.apps import Apps, AppState
 from agent.wire.errors import ConfigError, LichenError, LinkDown, Refused
 from agent.wire.order import App
@@ -90,16 +90,16 @@ class Reconciler:
         self._engine, self._orders, self._memory, self._clock = engine, orders, memory, clock
         self._errands: dict[str, Errand] = {}
         self._meters = meters or Meters(clock.mono_ms)
-        self._sighting = Sighting(
+        self._observer = Observer(
             engine, memory, clock.mono_ms, proxy=make_proxy is not None, meters=self._meters, begun=begun
         )
-        self._choosing = Choosing(self._errands, orders, memory, self._sighting.endings, clock, policy_file)
-        self._doing = Doing(
+        self._aims = Aims(self._errands, orders, memory, self._observer.endings, clock, policy_file)
+        self._execution = Execution(
             self._errands,
             engine,
             memory,
-            Worker(engine, memory, unseal, lambda: self._choosing.policy),
-            self._sighting,
+            Worker(engine, memory, unseal, lambda: self._aims.policy),
+            self._observer,
             clock,
             ring=self.bell.set,
             lost=self._lost,
@@ -131,14 +131,14 @@ class Reconciler:
         finally:
             self._deaths.close()
             self._meters.close()
-            if self._doing.proxy is not None:
-                self._doing.proxy.close()
+            if self._execution.proxy is not None:
+                self._execution.proxy.close()
 
     def _is_idle(self) -> bool:
         """Whether it was looked, and there is nothing that could ever need anything."""
         if self._look is None or self.fault is not None or self.bell.is_set():
             return False
-        is_busy = self._doing.routes or self._doing.prune_wanted or self._is_leftover
+        is_busy = self._execution.routes or self._execution.prune_wanted or self._is_leftover
         return not is_busy and all(_is_gone(errand) for errand in self._errands.values())
 
     def containers(self) -> list[Container]:
@@ -148,7 +148,7 @@ class Reconciler:
     @property
     def policy_fault(self) -> ConfigError | None:
         """Why the board's policy file cannot be used; None when it can."""
-        return self._choosing.fault
+        return self._aims.fault
 
     @property
     def has_looked(self) -> bool:
@@ -170,7 +170,7 @@ class Reconciler:
         if self._again_ms > now_ms:
             return (self._again_ms - now_ms) / 1000
         dues = [errand.due_ms(now_ms) for errand in self._errands.values()]
-        times = [due for due in (*dues, self._sighting.checks.next_ms()) if due is not None]
+        times = [due for due in (*dues, self._observer.checks.next_ms()) if due is not None]
         # On the grid on which the other parts of the agent wake.
         return max(0, min([(now_ms // LOOK_MS + 1) * LOOK_MS, *times]) - now_ms) / 1000
 
@@ -200,27 +200,27 @@ class Reconciler:
         self._again_ms = self._clock.mono_ms() + (HIGH_MS if error.code == "podman-missing" else pause_ms)
 
     async def _turn(self, group: asyncio.TaskGroup) -> None:
-        self._choosing.read_policy()
+        self._aims.read_policy()
         self._choose()
         if not self._version:
             info = await self._engine.info()
             self._version = info.version
             # The addresses of rootless containers lead nowhere from outside.
             self._is_reached = not info.rootless
-            self._sighting.proxy = self._make_proxy is not None and self._is_reached
+            self._observer.proxy = self._make_proxy is not None and self._is_reached
         await self._see()
         await self._greet()
         running = [each for each in self.containers() if each.pid]
         self._deaths.watch({(each.id, each.pid, each.started_ms): each.pid for each in running})
         await self._publish()
         assert self._look is not None
-        policy = self._choosing.policy
+        policy = self._aims.policy
         for errand in list(self._errands.values()):
-            await self._doing.advance(errand, group, self._others(errand), policy, self._look)
-        for name in self._sighting.checks.due():
+            await self._execution.advance(errand, group, self._others(errand), policy, self._look)
+        for name in self._observer.checks.due():
             group.create_task(self._check(name), name=f"healthcheck of {name}")
-        if self._doing.prune_wanted and all(errand.is_settled for errand in self._errands.values()):
-            await self._doing.tidy()
+        if self._execution.prune_wanted and all(errand.is_settled for errand in self._errands.values()):
+            await self._execution.tidy()
 
     async def _greet(self) -> None:
         """When containers have come or gone, those that stay must learn where the board is."""
@@ -235,7 +235,7 @@ class Reconciler:
             )
 
     def _choose(self) -> None:
-        self._choosing.choose({each.labels.get(LABEL_APP, "") for each in self.containers()})
+        self._aims.choose({each.labels.get(LABEL_APP, "") for each in self.containers()})
         self._since = {name: since for name, since in self._since.items() if name in self._errands}
 
     async def _see(self) -> None:
@@ -245,7 +245,7 @@ class Reconciler:
             await self._look_at_all()
             return
         busy = self._busy()
-        self._look = await looking.quick(self._engine, self._look)
+        self._look = await look.quick(self._engine, self._look)
         await self._plan_all(busy)
         if any(not isinstance(step, LIGHT) for step in self._all_steps()):
             await self._look_at_all()
@@ -253,9 +253,9 @@ class Reconciler:
     async def _look_at_all(self) -> None:
         is_first = self._look is None
         aims = [errand.aim for errand in self._errands.values()]
-        needs = looking.references(app for aim in aims for app in (aim.app, aim.keep))
+        needs = look.references(app for aim in aims for app in (aim.app, aim.keep))
         busy = self._busy()
-        self._look = await looking.full(self._engine, needs)
+        self._look = await look.full(self._engine, needs)
         if is_first:
             self._choose()  # now that it is known of which apps something is there
         await self._plan_all(busy)
@@ -267,12 +267,12 @@ class Reconciler:
     async def _plan_all(self, busy: set[str]) -> None:
         assert self._look is not None
         aims = {name: errand.aim for name, errand in self._errands.items()}
-        seen = await self._sighting.see(self._look, aims, busy)
+        seen = await self._observer.see(self._look, aims, busy)
         for name, errand in self._errands.items():
             errand.seen, errand.planned = seen[name], aims[name]
             try:
                 errand.steps = plan(
-                    errand.aim, errand.seen, proxy=self._sighting.proxy, rosters=self._sighting.rosters
+                    errand.aim, errand.seen, proxy=self._observer.proxy, rosters=self._observer.rosters
                 )
             except Refused as error:
                 errand.steps = [GiveUp("planning", str(error), error.code, hint=error.hint)]
@@ -290,7 +290,7 @@ class Reconciler:
         ]
 
     async def _check(self, name: str) -> None:
-        if await self._sighting.checks.check(name):
+        if await self._observer.checks.check(name):
             self.bell.set()
         elif self._nap is not None and not self._nap.expired():
             # It began while nobody knew when this check is due again.
@@ -300,25 +300,25 @@ class Reconciler:
 
     async def _publish(self) -> None:
         """Let ports lead where they should now, before anything that led elsewhere is stopped."""
-        if self._make_proxy is None or not self._sighting.proxy:
+        if self._make_proxy is None or not self._observer.proxy:
             return
         errands = self._errands.values()
         wanted = publish.routes(
-            ((errand.aim, errand.seen.containers) for errand in errands), self._sighting.rosters
+            ((errand.aim, errand.seen.containers) for errand in errands), self._observer.rosters
         )
-        if not wanted and not self._doing.routes and not self._is_leftover:
+        if not wanted and not self._execution.routes and not self._is_leftover:
             return
         try:
-            if self._doing.proxy is None:
-                self._doing.proxy = self._make_proxy()
-            await self._doing.proxy.apply(wanted)
+            if self._execution.proxy is None:
+                self._execution.proxy = self._make_proxy()
+            await self._execution.proxy.apply(wanted)
         except (Refused, LinkDown, ConfigError) as error:
             for errand in list(errands):
                 if _concerns(error, errand, wanted) and not errand.is_resting(self._clock.mono_ms()):
-                    await self._doing.refuse(errand, "publishing its ports", error)
+                    await self._execution.refuse(errand, "publishing its ports", error)
         else:
             self._is_leftover = False
-        self._doing.routes = wanted
+        self._execution.routes = wanted
 
     # --- the report --------------------------------------------------------------------------------
 
@@ -335,7 +335,7 @@ class Reconciler:
     def _describe(self, errand: Errand) -> AppState:
         wall_ms, mono_ms = self._clock.wall_ms(), self._clock.mono_ms()
         state = report.describe(
-            errand, self._meters, proxy=self._sighting.proxy, wall_ms=wall_ms, mono_ms=mono_ms
+            errand, self._meters, proxy=self._observer.proxy, wall_ms=wall_ms, mono_ms=mono_ms
         )
         before, since_ms = self._since.get(errand.name, ("", 0))
         if before != state.state:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from agent.containers.actual import Sight
 from agent.containers.endings import LOOP
 from agent.containers.errand import Errand
 from agent.containers.meters import Meters
 from agent.containers.orders import Orders
 from agent.containers.scene import notes
-from agent.containers.seen import Sight
 from agent.containers.steps import Await
 from agent.wire.apps import Apps, AppState, ContainerState, Failure
 from agent.wire.errors import LichenError

@@ -1,6 +1,6 @@
 """Which containers a manifest asks for, by name: worked out once, and asked for in many places of a turn.
 
-Pure.  `agent.containers.sighting` has the `Rosters` of a board, which planning and publishing use as well.
+Pure.  `agent.containers.observer` has the `Rosters` of a board, which planning and publishing use as well.
 A name needs the digest of a service, and that of each service which it follows.
 """
 

@@ -1,6 +1,6 @@
 """An app as a planner looks at it: which of the containers that are there are the wanted ones.
 
-Pure; shared by `agent.containers.plan` and `agent.containers.replacing`.  A container is *current* when
+Pure; shared by `agent.containers.plan` and `agent.containers.services`.  A container is *current* when
 its name is the one that the aim gives it, and *old* otherwise.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from agent.containers.actual import Seen, Sight
 from agent.containers.aim import Aim
 from agent.containers.engine import LABEL_APP
 from agent.containers.names import (
@@ -23,7 +24,6 @@ from agent.containers.names import (
     shared_with,
 )
 from agent.containers.roster import Rosters
-from agent.containers.seen import Seen, Sight
 from agent.containers.steps import Stop, StopAll, together
 from agent.wire.order import App, Network, Service
 

@@ -1,6 +1,6 @@
 """What a container is made like: a service of a manifest as the libpod specification of a container.
 
-Pure.  `agent.containers.work` creates what `body` returns; `agent.containers.names` says what it is
+Pure.  `agent.containers.worker` creates what `body` returns; `agent.containers.names` says what it is
 called.  Nothing here talks to Podman.
 
 **Rights.**  Containers cannot gain privileges, and lose seven of the capabilities that engines give:

@@ -1,6 +1,6 @@
 """The steps that `agent.containers.plan` takes an app by.
 
-Values.  `agent.containers.work` does them; ``words`` is what the report says of one while it is done.
+Values.  `agent.containers.worker` does them; ``words`` is what the report says of one while it is done.
 A step is safe to be done twice: whoever died in the middle of one looks again and goes on from what is
 there.
 

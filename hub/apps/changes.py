@@ -26,11 +26,11 @@ from hub.apps.content import Content, content_of, difference
 from hub.apps.draft import Draft
 from hub.apps.making import Making, Pinned
 from hub.apps.orders import Orders
-from hub.apps.picture import AppPicture, is_at_work, pictures_of
-from hub.apps.placing import refuse_unfit, successors
+from hub.apps.placement import refuse_unfit, successors
 from hub.apps.reports import Reports
 from hub.apps.secret_texts import keep
 from hub.apps.secrets import Secrets
+from hub.apps.view import AppPicture, is_at_work, pictures_of
 from hub.store import apps, events, placements
 from hub.store.app_reports import find_reports
 from hub.store.apps import RevisionRow

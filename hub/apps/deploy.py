@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from agent.wire.errors import Refused
 from hub.apps.changes import Base, Change, Changed, Changes, Standing
 from hub.apps.content import Content, difference
-from hub.apps.placing import successors
+from hub.apps.placement import successors
 from hub.apps.wish import Wish, check_name, wanted, wished_boards
 from hub.store import apps, placements
 from hub.store.database import Store, Tx

@@ -17,7 +17,7 @@ from hub.apps.content import Content, difference
 from hub.apps.draft import Draft, Verdict
 from hub.apps.images import choose
 from hub.apps.making import Pinned, arch_of
-from hub.apps.placing import lacks, successors
+from hub.apps.placement import lacks, successors
 from hub.apps.recipe import Recipe
 from hub.apps.secrets import Secrets, SecretState
 from hub.apps.wish import Wish, check_name, wanted, wished_boards

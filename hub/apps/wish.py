@@ -14,7 +14,7 @@ from agent.wire.errors import Refused
 from agent.wire.order import App
 from hub.apps.changes import Standing
 from hub.apps.content import Content
-from hub.apps.placing import choose_boards, successors
+from hub.apps.placement import choose_boards, successors
 from hub.apps.recipe import SAMPLE, read_env
 from hub.store.boards import BoardRow
 from hub.store.database import Tx

@@ -15,8 +15,8 @@ from aiohttp import web
 from agent.wire.apps import LogLine, LogLines, LogsWanted
 from agent.wire.decode import dumps, plain
 from agent.wire.errors import LinkDown, Refused
-from hub.apps.picture import AppOnBoard, picture_of
 from hub.apps.reports import Watch
+from hub.apps.view import AppOnBoard, picture_of
 from hub.web import problems
 from hub.web.live import BEAT_S, HEADERS, Ended
 from hub.web.parts import Parts

@@ -20,7 +20,7 @@ from agent.wire.apps import Apps, AppState, LogLine, LogLines, LogsWanted
 from agent.wire.errors import Refused
 from agent.wire.messages import Command, read_text
 from fakes.broker import FakeBroker
-from hub.apps.picture import picture_of
+from hub.apps.view import picture_of
 from hub.store import boards
 from hub.store.boards import PresenceChange
 from hub.store.events import list_events

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hub.apps.picture import AppPicture, page_of
+from hub.apps.view import AppPicture, page_of
 from hub.store import apps, placements
 from hub.store.apps import RevisionRow
 from hub.store.boards import add_board

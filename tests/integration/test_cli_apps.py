@@ -15,8 +15,8 @@ import pytest
 
 from agent.wire.apps import AppState, ContainerState, Failure, Progress
 from hub.apps.loader import DEFAULT_FILES
-from hub.apps.picture import AppPicture, picture_of
 from hub.apps.recipe import MAX_FILE_CHARACTERS, MAX_FILES
+from hub.apps.view import AppPicture, picture_of
 from hub.cli import recipes as local
 from hub.cli.root import command_line
 from hub.store.app_secrets import list_secrets

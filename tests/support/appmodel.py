@@ -11,11 +11,11 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from agent.containers.actual import Seen, Sight
 from agent.containers.aim import Aim, Past, choose
 from agent.containers.engine import LABEL_APP, Container
 from agent.containers.names import LABEL_SHARED, LABEL_SPEC, definition, find_service
 from agent.containers.plan import plan
-from agent.containers.seen import Seen, Sight
 from agent.containers.spec import labels
 from agent.containers.steps import (
     Accept,

@@ -31,7 +31,7 @@ from hub.access import vault as vaults
 from hub.access.keys import Keyring
 from hub.apps.changes import Changed
 from hub.apps.desk import Desk, new_desk
-from hub.apps.picture import AppPicture, picture_of
+from hub.apps.view import AppPicture, picture_of
 from hub.apps.wish import Wish
 from hub.fleet.commands import Commands
 from hub.fleet.ingest import Ingest

@@ -10,9 +10,9 @@ from aiohttp import web
 from agent.wire.decode import Range
 from agent.wire.order import AppName
 from hub.apps.draft import Verdict
-from hub.apps.picture import AppOnBoard, AppPicture, State, on_board, page_of, picture_of
 from hub.apps.rehearsal import BoardCheck
 from hub.apps.secrets import SecretState
+from hub.apps.view import AppOnBoard, AppPicture, State, on_board, page_of, picture_of
 from hub.store import apps as store
 from hub.store import boards
 from hub.store.app_reports import find_reports

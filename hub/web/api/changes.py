@@ -8,7 +8,7 @@ from typing import Annotated
 from agent.wire.decode import Length, Range
 from agent.wire.order import AppName, Noun
 from hub.apps.changes import Changed
-from hub.apps.picture import AppPicture, picture_of
+from hub.apps.view import AppPicture, picture_of
 from hub.web.api.recipes import Message, NewApp, RecipeToDeploy, wish_of
 from hub.web.api.route import Call
 

@@ -11,7 +11,7 @@ from agent.wire.apps import LogsWanted
 from agent.wire.decode import Length, Range
 from agent.wire.errors import Refused
 from agent.wire.order import AppName
-from hub.apps.picture import picture_of
+from hub.apps.view import picture_of
 from hub.web import following
 from hub.web.api.route import Call
 from hub.web.guard import identify

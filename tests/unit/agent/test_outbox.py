@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import sqlite3
 import subprocess
@@ -453,6 +454,15 @@ async def test_a_look_is_for_when_nobody_has_it_open(tmp_path: Path) -> None:
         assert (await outbox.state()).readings == 4
     assert (await peek(file, PLENTY)).readings == 4
     assert state.readings == 3
+
+
+async def test_a_file_in_which_nothing_is_yet_holds_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "o.db"
+    file.touch()
+    assert await peek(file, PLENTY) == OutboxState(max_bytes=PLENTY)
+    with contextlib.closing(sqlite3.connect(file)) as made:  # as it is when the disk is full
+        made.execute("PRAGMA journal_mode = WAL")
+    assert await peek(file, PLENTY) == OutboxState(max_bytes=PLENTY)
 
 
 def killed(file: Path) -> str:

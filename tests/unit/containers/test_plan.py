@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from agent.containers.actual import Seen
 from agent.containers.engine import LABEL_APP
 from agent.containers.plan import plan
 from agent.containers.scene import notes
-from agent.containers.seen import Seen
 from agent.containers.steps import Await
 from agent.wire.apps import Failure
 from agent.wire.order import (

@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.containers.actual import Sight
 from agent.containers.engine import Container
 from agent.containers.names import container_name
-from agent.containers.seen import Sight
 from agent.containers.steps import Await
 from agent.wire.order import App, Dependency, Mount, Network, Port, Restart, Service, Update
 from support.appmodel import CHECK, Board, demo, image, say, web

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 from typing import Any
 
+from agent.containers.actual import Sight
 from agent.containers.aim import Aim
 from agent.containers.deaths import Deaths
 from agent.containers.engine import Check, Container
@@ -13,7 +14,6 @@ from agent.containers.health import Checks
 from agent.containers.names import container_name
 from agent.containers.publish import routes
 from agent.containers.routes import Backend, Route
-from agent.containers.seen import Sight
 from agent.containers.spec import labels
 from agent.wire.order import Health, Port, Update
 from fakes.podman import Behaviour, FakePodman

@@ -7,19 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.base.sqlite import Database
+from agent.containers.actual import Seen, Sight
 from agent.containers.aim import Aim
 from agent.containers.engine import LABEL_APP, Container
-from agent.containers.looking import Look
+from agent.containers.look import Look
 from agent.containers.memory import FILE, SCHEMA, VERSION, Memory
 from agent.containers.meters import Meters
 from agent.containers.names import LABEL_SERVICE, digests, named
+from agent.containers.observer import Observer
 from agent.containers.orders import check
 from agent.containers.plan import plan
 from agent.containers.publish import routes
 from agent.containers.roster import Rosters
 from agent.containers.scene import waves
-from agent.containers.seen import Seen, Sight
-from agent.containers.sighting import Sighting
 from agent.wire.order import App, Dependency, Order, Service
 from fakes.podman import FakePodman
 from support.appmodel import demo, web
@@ -52,7 +52,7 @@ def containers(app: App, phase: str) -> tuple[Container, ...]:
     )
 
 
-async def turn_ms(sighting: Sighting, look: Look, aim: Aim) -> float:
+async def turn_ms(sighting: Observer, look: Look, aim: Aim) -> float:
     """How long the processor is busy with all that is thought in one turn."""
     began_s = time.process_time()
     seen = (await sighting.see(look, {"demo": aim}, set()))["demo"]
@@ -69,7 +69,7 @@ async def test_a_turn_is_short_with_services_that_all_follow_each_other(tmp_path
         for phase in ("running", "exited", "created"):
             look = Look((*containers(one, phase), *containers(two, phase)))
             for aim in (Aim("update", two, one), Aim("steady", two, two), Aim("stop", two, one)):
-                sighting = Sighting(
+                sighting = Observer(
                     FakePodman(), memory, lambda: 60_000, proxy=True, meters=Meters(lambda: 0)
                 )
                 times = [await turn_ms(sighting, look, aim) for _ in range(3)]

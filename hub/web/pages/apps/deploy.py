@@ -13,8 +13,8 @@ from typing import Any
 from aiohttp import web
 
 from agent.wire.errors import Busy, LichenError, LinkDown, Refused
-from hub.apps.picture import AppPicture
 from hub.apps.recipe import Field
+from hub.apps.view import AppPicture
 from hub.apps.wish import Wish
 from hub.store import apps
 from hub.web.guard import PRINCIPAL

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from hub.apps.picture import page_of
+from hub.apps.view import page_of
 from hub.store import apps
 from hub.web.pages.apps.shown import DONE, LOOKS, away, summed
 from hub.web.pages.render import page

@@ -13,7 +13,7 @@ from aiohttp import web
 from agent.wire.apps import LogLine, LogsWanted
 from agent.wire.decode import plain
 from agent.wire.errors import LinkDown, Refused
-from hub.apps.picture import AppOnBoard, AppPicture
+from hub.apps.view import AppOnBoard, AppPicture
 from hub.web.pages.apps.one import app_page, picture_at
 from hub.web.pages.apps.shown import logs_link
 from hub.web.pages.forms import integer_of

@@ -14,9 +14,9 @@ from agent.wire import words
 from agent.wire.decode import dumps
 from agent.wire.errors import Busy, Refused
 from hub.apps.draft import Draft, Verdict
-from hub.apps.picture import AppPicture, is_at_work
-from hub.apps.placing import choose_boards, lacks
+from hub.apps.placement import choose_boards, lacks
 from hub.apps.rehearsal import Checked
+from hub.apps.view import AppPicture, is_at_work
 from hub.apps.wish import Wish
 from hub.store import apps, boards
 from hub.store.boards import BoardRow

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from hub.apps.picture import on_board
+from hub.apps.view import on_board
 from hub.store.app_reports import find_reports
 from hub.store.boards import BoardRow, get_board
 from hub.store.database import Tx

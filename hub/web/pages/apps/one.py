@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from hub.apps.picture import AppPicture, picture_of
-from hub.apps.placing import successors
+from hub.apps.placement import successors
+from hub.apps.view import AppPicture, picture_of
 from hub.store import apps
 from hub.store.boards import BoardRow
 from hub.web.pages.apps.shown import DONE, LOOKS, away, place_of, summed

@@ -1,6 +1,6 @@
 """An app on a board as pages show it: words for states, figures and containers.  Pure.
 
-Owns how `hub.apps.picture` reads on a screen; the pages of apps and the page of a board use it.  What a
+Owns how `hub.apps.view` reads on a screen; the pages of apps and the page of a board use it.  What a
 board said is only text here: templates escape it.
 """
 
@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from agent.wire import words
 from agent.wire.apps import ContainerState, Failure, Progress
-from hub.apps.picture import ORDER, AppOnBoard, AppPicture, State
+from hub.apps.view import ORDER, AppOnBoard, AppPicture, State
 
 LOOKS: dict[State, str] = {
     "running": "fine",

@@ -14,7 +14,7 @@ from aiohttp import web
 from agent.wire.errors import Busy, LinkDown, Refused
 from agent.wire.order import Service
 from hub.apps.deploy import MOST_REPLICAS
-from hub.apps.picture import AppPicture, is_at_work
+from hub.apps.view import AppPicture, is_at_work
 from hub.web.guard import PRINCIPAL
 from hub.web.pages.apps.one import app_page, boards_of, picture_at
 from hub.web.pages.apps.shown import boards_in_words

@@ -1,6 +1,6 @@
 """What is there, as a planner sees it: the containers of an app, and what they need.
 
-Values without behaviour of their own, made by `agent.containers.sighting` from what Podman says and
+Values without behaviour of their own, made by `agent.containers.observer` from what Podman says and
 from what the agent remembers, and read by `agent.containers.plan` and the report.  Times are of the
 monotonic clock unless they say otherwise.
 """

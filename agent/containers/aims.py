@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.clock import Clock
-from agent.containers import looking, policy
+from agent.containers import look, policy
 from agent.containers.aim import choose
 from agent.containers.endings import Endings
 from agent.containers.errand import Errand
@@ -26,7 +26,7 @@ from agent.wire.errors import ConfigError, Refused
 from agent.wire.order import App
 
 
-class Choosing:
+class Aims:
     """What each app is to be now.  ``errands`` is the reconciler's, and is brought up to date."""
 
     def __init__(
@@ -109,7 +109,7 @@ class Choosing:
         if (known_ms := self._clock.known_ms()) is not None:
             local = time.localtime(known_ms / 1000)
             minute = local.tm_hour * 60 + local.tm_min
-        return policy.hold(self.policy, ordered, minute, locked=looking.is_locked(self.policy))
+        return policy.hold(self.policy, ordered, minute, locked=look.is_locked(self.policy))
 
     def _ask_policy(self, ordered: App | None) -> Refused | None:
         return None if ordered is None else policy.refusal(self.policy, ordered)

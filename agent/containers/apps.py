@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from agent.containers.memory import Memory
     from agent.containers.orders import Orders
     from agent.containers.reconcile import Reconciler
-    from agent.containers.work import Proxy
+    from agent.containers.worker import Proxy
     from agent.wire import note
     from agent.wire.apps import Apps, LogsWanted
 

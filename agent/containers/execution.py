@@ -16,16 +16,16 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from agent.clock import Clock
-from agent.containers import looking, preflight
+from agent.containers import preflight
 from agent.containers.aim import REMOVAL, Aim, Kept, Past
 from agent.containers.engine import Engine
 from agent.containers.errand import Errand
-from agent.containers.looking import Look
+from agent.containers.look import Look, facts, references
 from agent.containers.memory import Memory
 from agent.containers.names import find_service
+from agent.containers.observer import UNKNOWN, Observer
 from agent.containers.policy import Policy
 from agent.containers.publish import Routes
-from agent.containers.sighting import UNKNOWN, Sighting
 from agent.containers.steps import (
     Accept,
     Await,
@@ -38,7 +38,7 @@ from agent.containers.steps import (
     Step,
     Stop,
 )
-from agent.containers.work import Job, Proxy, Worker
+from agent.containers.worker import Job, Proxy, Worker
 from agent.wire.apps import Failure, Progress
 from agent.wire.errors import LichenError, LinkDown, Refused
 from agent.wire.order import App
@@ -56,7 +56,7 @@ WAIT_MS = 60_000
 """How often to look whether the board has what it lacked."""
 
 
-class Doing:
+class Execution:
     """The steps that are being done.  ``ring`` is called when one has ended."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Doing:
         engine: Engine,
         memory: Memory,
         worker: Worker,
-        sighting: Sighting,
+        sighting: Observer,
         clock: Clock,
         *,
         ring: Callable[[], None],
@@ -74,7 +74,7 @@ class Doing:
     ) -> None:
         """``lost`` is told when the engine does not answer, ``progressed`` that a pull is further."""
         self._errands = errands
-        self._engine, self._memory, self._worker, self._sighting = engine, memory, worker, sighting
+        self._engine, self._memory, self._worker, self._observer = engine, memory, worker, sighting
         self._clock, self._ring, self._lost, self._progressed = clock, ring, lost, progressed
         self._pulling = asyncio.Lock()  # a line is shared, and so is the disk
         self.prune_wanted = True
@@ -163,7 +163,7 @@ class Doing:
         app, good = aim.app, errand.past.good
 
         async def verdict() -> str:
-            found = await looking.facts(self._engine, look, others, self.routes)
+            found = await facts(self._engine, look, others, self.routes)
             return preflight.examine(app, good, policy, found)
 
         waits = await self._with_room(errand, aim, verdict)
@@ -183,7 +183,7 @@ class Doing:
         """Whether what was pulled may stay: only now its size is known.  Raises Refused, LinkDown."""
 
         async def verdict() -> None:
-            found = await looking.facts(self._engine, look, others, self.routes)
+            found = await facts(self._engine, look, others, self.routes)
             preflight.check_disk(aim.app, errand.past.good, policy, found, pulled=True)
 
         await self._with_room(errand, aim, verdict)
@@ -216,7 +216,7 @@ class Doing:
             self._progressed()
 
         ids = {sight.name: sight.container.id for sight in errand.seen.containers}
-        job = Job(aim.app, step, ids, self.routes, self._sighting.proxy)
+        job = Job(aim.app, step, ids, self.routes, self._observer.proxy)
         async with self._pulling if isinstance(step, Pull) else contextlib.nullcontext():
             await self._worker.do(job, proxy=self.proxy, told=told)
         if not errand.is_for(aim):
@@ -228,8 +228,8 @@ class Doing:
         if isinstance(step, Stop) and step.unwell:
             service = find_service(aim.app, step.service)
             rules = UNKNOWN if service is None else service.restart
-            up_ms = self._sighting.checks.up_ms(step.name)
-            self._sighting.endings.cured(step.name, self._clock.mono_ms(), up_ms=up_ms, policy=rules)
+            up_ms = self._observer.checks.up_ms(step.name)
+            self._observer.endings.cured(step.name, self._clock.mono_ms(), up_ms=up_ms, policy=rules)
         errand.did_well()
 
     async def _refused(self, errand: Errand, aim: Aim, step: Step, error: LichenError) -> None:
@@ -322,7 +322,7 @@ class Doing:
     async def prune(self) -> None:
         """Remove the images that were pulled for apps, but for those of what runs, of what comes, and of
         what one could go back to.  Raises LinkDown."""
-        needed = looking.references(
+        needed = references(
             app
             for errand in self._errands.values()
             if errand.aim.mode not in ("clean", "remove")
@@ -341,7 +341,7 @@ class Doing:
 
 
 def _is_wanted(errand: Errand, step: Pull) -> bool:
-    return step.reference in looking.references([errand.aim.app])
+    return step.reference in references([errand.aim.app])
 
 
 def _service(step: Step) -> str:

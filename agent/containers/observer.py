@@ -10,16 +10,16 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from agent.containers import counters
+from agent.containers.actual import Seen, Sight
 from agent.containers.aim import Aim
 from agent.containers.endings import Endings
 from agent.containers.engine import LABEL_APP, Container, Engine
 from agent.containers.health import OF_THE_IMAGE, Checks
-from agent.containers.looking import Look
+from agent.containers.look import Look
 from agent.containers.memory import Memory
 from agent.containers.meters import Meters
 from agent.containers.names import LABEL_SERVICE, find_service
 from agent.containers.roster import Rosters
-from agent.containers.seen import Seen, Sight
 from agent.wire.order import App, Health, Restart, Service
 
 RUNNING = ("running", "paused")
@@ -29,7 +29,7 @@ UNKNOWN = Restart()
 """The policy for a container of a service that nobody knows any more."""
 
 
-class Sighting:
+class Observer:
     """What is known of the containers of this board, from one look to the next."""
 
     def __init__(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from agent.containers.actual import Sight
 from agent.containers.names import shared_with
 from agent.containers.scene import MOST_ENDS, Scene, in_order, why_stop_first
-from agent.containers.seen import Sight
 from agent.containers.steps import Await, Create, GiveUp, Start, Step, Switch
 from agent.wire.order import Service
 
