@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -77,7 +77,8 @@ def when(at_ms: int) -> str:
     '9999'
     """
     return (
-        datetime.fromtimestamp(words.believable(at_ms) / 1000)
+        # By way of UTC: Python 3.13 cannot tell the zone of a local time on its last days.
+        datetime.fromtimestamp(words.believable(at_ms) / 1000, UTC)
         .astimezone()
         .isoformat(sep=" ", timespec="seconds")
     )
