@@ -84,7 +84,7 @@ class Verifier:
     @classmethod
     def parse(cls, vkey: str) -> Verifier:
         """Read ``name+hash+base64(0x01 || public key)``.  Raises Refused."""
-        name, key_hash, public_key = _parse_key(vkey, "verifier key")
+        name, key_hash, public_key = parse_key(vkey, "verifier key")
         verifier = cls(name, public_key)
         _check_hash(verifier, key_hash)
         return verifier
@@ -130,7 +130,7 @@ class Signer:
         """Read ``PRIVATE+KEY+name+hash+base64(0x01 || seed)``.  Raises Refused."""
         if not skey.startswith(_PRIVATE):
             raise Refused(f"a private key begins with {_PRIVATE}; this text does not")
-        name, key_hash, seed = _parse_key(skey.removeprefix(_PRIVATE), "private key")
+        name, key_hash, seed = parse_key(skey.removeprefix(_PRIVATE), "private key")
         signer = cls(name, seed)
         _check_hash(signer.verifier, key_hash)
         return signer
@@ -165,15 +165,15 @@ def generate(name: str = "") -> Signer:
     return Signer(name, seed)
 
 
-def _parse_key(text: str, what: str) -> tuple[str, str, bytes]:
-    """Name, hash and the 32 bytes of ``name+hash+base64``.  Never tells the key in an error."""
+def parse_key(text: str, what: str, algorithm: bytes = ED25519) -> tuple[str, str, bytes]:
+    """Name, hash and the 32 bytes of ``name+hash+base64``, none of which is in an error.  Raises Refused."""
     parts = text.split("+", 2)
     if len(parts) != 3 or not re.fullmatch(r"[0-9a-f]{8}", parts[1], re.ASCII):
         raise Refused(f"a {what} is written name+hash+base64 with a hash of 8 lower-case hexadecimal digits")
     name, key_hash, encoded = parts
     raw = from_base64(encoded, what)
-    if raw[:1] != ED25519 or len(raw) != 33:
-        raise Refused(f"the {what} {name[:MAX_NAME]!r} is not an Ed25519 key")
+    if raw[:1] != algorithm or len(raw) != 33:
+        raise Refused(f"the {what} {name[:MAX_NAME]!r} is not an Ed25519 key of type {algorithm.hex()}")
     return name, key_hash, raw[1:]
 
 
@@ -212,7 +212,7 @@ def open_note(note: str | bytes, *verifiers: Verifier) -> str:
     Raises Corrupt when none did or one of their signatures is bad, Refused when this is no
     note, or is one written in another way than `sign` writes it.
     """
-    text, signatures = _parse(note)
+    text, signatures = split_note(note)
     known = {(verifier.name, verifier.key_id): verifier for verifier in verifiers}
     if len(known) != len(set(verifiers)):
         raise Refused("two of the verifier keys have the same name and key id")
@@ -237,8 +237,8 @@ def open_note(note: str | bytes, *verifiers: Verifier) -> str:
     return text
 
 
-def _parse(note: str | bytes) -> tuple[str, list[tuple[str, bytes, bytes]]]:
-    """The text, and (name, key id, signature) of each line; nothing is verified yet."""
+def split_note(note: str | bytes) -> tuple[str, list[tuple[str, bytes, bytes]]]:
+    """The text, and (name, key id, signature) of each line; nothing is verified yet.  Raises Refused."""
     if len(note) > MAX_NOTE:
         raise Refused(f"a note of {len(note)} is over the limit of {MAX_NOTE} bytes", code="too-large")
     if isinstance(note, bytes):
