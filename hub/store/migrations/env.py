@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from alembic import context
 
-from hub.store.schema import metadata
+from hub.store.usage_schema import usage_logs
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=metadata,
+    target_metadata=usage_logs.metadata,  # of all tables: those of hub.store.schema, too
     render_as_batch=True,  # SQLite changes a table by copying it
 )
 context.run_migrations()
