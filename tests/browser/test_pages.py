@@ -269,6 +269,18 @@ async def test_charts_show_the_range_of_the_address(hub: WebHub, visit: Any) -> 
     await page.wait_for_url(re.compile("range=1d&sensor=capacity.cpu&sensor=board.temperature"))
 
 
+async def test_charts_are_as_narrow_as_the_window_becomes(visit: Any) -> None:
+    page = await visit("/boards/pump-00")
+    chart = page.locator(".uplot").first
+    await expect(chart).to_be_visible()
+    for width in (820, 390, 820):
+        await page.set_viewport_size({"width": width, "height": 900})
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width, width
+        wanted = await page.locator("[data-plots]").evaluate("each => each.clientWidth")
+        await expect(chart).to_have_js_property("offsetWidth", wanted)
+        assert width - 60 < wanted < width
+
+
 async def test_the_table_below_the_charts_counts_what_arrives(hub: WebHub, visit: Any) -> None:
     page = await visit("/boards/pump-03?sensor=capacity.cpu")
     await expect(page.locator(".uplot")).to_have_count(1)
