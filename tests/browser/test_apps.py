@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from agent.wire.apps import AppState, Failure, LogLine, Progress
 from agent.wire.words import SPACE
@@ -168,6 +168,27 @@ async def test_a_secret_that_is_typed_outlives_the_next_look(apps: WebApps, imag
     await expect(page.get_by_role("button", name="Deploy to pump")).to_be_visible()
     await expect(secret).to_have_value("hush-hush")
     assert "hush-hush" not in await page.content()
+
+
+async def test_a_tick_set_while_a_look_is_on_its_way_stays(visit: Any) -> None:
+    page = await visit("/apps/new")
+    await page.get_by_label("Text of compose.yml").fill("services: {web: {build: .}}")
+    await expect(page.locator("#outcome")).to_contain_text("Choose at least one board")
+    looked, answer = asyncio.Event(), asyncio.Event()
+
+    async def slowly(route: Route) -> None:
+        response = await route.fetch()
+        looked.set()
+        await answer.wait()
+        await route.fulfill(response=response)
+
+    await page.route("**/apps/new", slowly, times=1)
+    await page.get_by_label("Name of the app").fill("blog")
+    await looked.wait()
+    await page.get_by_role("checkbox", name="pump").check()
+    answer.set()
+    await expect(page.locator("#outcome")).not_to_contain_text("Choose at least one board")
+    await expect(page.get_by_role("checkbox", name="pump")).to_be_checked()
 
 
 async def test_the_difference_shows_before_an_app_is_deployed_anew(apps: WebApps, visit: Any) -> None:

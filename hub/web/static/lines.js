@@ -1,5 +1,5 @@
-// Line numbers beside the files of a recipe, marked where a verdict has something to say, and the way
-// from a verdict to its line.
+// Line numbers beside the files of a recipe, marked where a verdict has something to say, the way from a
+// verdict to its line, and what was filled in while a look was on its way.
 
 import { localTimes } from "./times.js";
 
@@ -19,6 +19,18 @@ export function startLines(form) {
   form.addEventListener("click", (event) => {
     const link = event.target.closest("[data-goto]");
     if (link) goTo(event, form, link.closest("[data-line]"));
+  });
+  dropOldLooks(form);
+}
+
+// A look at what the form was before the last input is not put in: it would take back a tick or a word.
+// The look at the form as it is now follows that input anyway.
+function dropOldLooks(form) {
+  let isOld = false;
+  form.addEventListener("htmx:beforeRequest", () => (isOld = false));
+  form.addEventListener("input", () => (isOld = true));
+  form.addEventListener("htmx:beforeSwap", ({ detail }) => {
+    if (isOld && detail.target.id === "verdicts") detail.shouldSwap = false;
   });
 }
 
