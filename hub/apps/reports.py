@@ -174,10 +174,10 @@ async def _consider(tx: Tx, open: OpenResult, apps: Apps, at_ms: int) -> bool:
 
 
 def _sentence(result: Result, verdict: Verdict) -> str:
-    what = f"{result.app} revision {result.revision}"
+    what = f"revision {result.revision} of {result.app}"
     match verdict.outcome:
         case "gone":
-            return f"{result.app} is gone"
+            return f"the app {result.app} is gone"
         case "running":
             return f"{what} runs"
         case "stopped":

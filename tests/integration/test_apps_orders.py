@@ -215,13 +215,13 @@ async def test_a_change_is_over_when_every_board_has_said_how_it_ended(hub: Apps
     picture = await hub.picture()
     assert (picture.is_over, picture.has_failed, picture.state) == (True, True, "failed")
     assert "b: web never got healthy; nothing of it runs" in picture.sentence
-    said = [line for line in await hub.events() if " board: demo" in line]
+    said = [line for line in await hub.events() if " board: revision 1 of demo" in line]
     assert said == [
-        "app-running board: demo revision 1 runs",
-        "app-failed board: demo revision 1 failed: web never got healthy; nothing of it runs",
+        "app-running board: revision 1 of demo runs",
+        "app-failed board: revision 1 of demo failed: web never got healthy; nothing of it runs",
     ]
     await b.report(failed("demo", 1))
-    assert len([line for line in await hub.events() if " board: demo" in line]) == 2, "said once"
+    assert len([line for line in await hub.events() if " board: revision 1 of " in line]) == 2, "said once"
 
 
 async def test_a_board_that_refuses_its_order_says_why(hub: AppsHub, image: str) -> None:
