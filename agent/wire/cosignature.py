@@ -69,6 +69,11 @@ class CosignatureVerifier:
             )
         return verifier
 
+    @classmethod
+    def of(cls, verifier: Verifier) -> CosignatureVerifier:
+        """The same name and key, for cosignatures instead of signatures."""
+        return cls(verifier.name, verifier.public_key)
+
     @property
     def key_id(self) -> bytes:
         """The four bytes that stand for this key before each of its cosignatures."""

@@ -35,7 +35,7 @@ MAX_ENTRIES = 256
 """Most entries of a package."""
 MAX_PACKAGE = MAX_PAYLOAD - 4096
 """Most bytes of a package: what does not compress still fits into a message."""
-MAX_HEADER = 24_576
+MAX_HEADER = 32_768
 
 Nonce = Annotated[str, Length(0, 64)]
 

@@ -37,6 +37,7 @@ _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _SHAPE = bytes.maketrans(b"123456789ED", b"000000000ed")
+_LONG = re.compile(rb"(?:\A|[\[:,\s])-?[0-9.]*(?:[0-9]{19}|[0-9][eE]\+?[0-9]{3})")
 
 
 def loads(payload: bytes, *, max_bytes: int) -> Any:
@@ -48,7 +49,9 @@ def loads(payload: bytes, *, max_bytes: int) -> Any:
         shape = payload.translate(_SHAPE)
         # What the C parser lets through although it must not: long integers, exponents of three
         # digits, half surrogates.  To see whether one may be there is cheap; to look closer is not.
-        suspect = b"0" * 19 in shape or b"0e000" in shape or b"0e+000" in shape or b"\\ud" in shape
+        suspect = b"0" * 19 in shape or b"0e000" in shape or b"0e+000" in shape
+        # Hexadecimal digits in a string look like that, too; a number begins after one of a few characters.
+        suspect = (suspect and bool(_LONG.search(payload))) or b"\\ud" in shape
         value = _SUSPICIOUS.decode(text) if suspect else _PARSER.decode(text)
         if suspect:
             _ENCODER.encode(value).encode()

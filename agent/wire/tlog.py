@@ -137,10 +137,10 @@ class Frontier:
 
     def root(self) -> bytes:
         """The root of the tree as it is."""
-        return _fold(self._hashes)
+        return fold(self._hashes)
 
 
-def _fold(hashes: Sequence[bytes]) -> bytes:
+def fold(hashes: Sequence[bytes]) -> bytes:
     """The root over full subtrees that get smaller from left to right."""
     if not hashes:
         return EMPTY_ROOT
@@ -198,7 +198,7 @@ def subtree_root(low: int, high: int, read: Read) -> bytes:
         level = (high - low).bit_length() - 1
         hashes.append(read(level, low >> level))
         low += 1 << level
-    return _fold(hashes)
+    return fold(hashes)
 
 
 def _middle(low: int, high: int) -> int:

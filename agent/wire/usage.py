@@ -224,7 +224,7 @@ _KINDS: dict[str, type[Common]] = {
     "hole": HoleRecord,
 }
 _NAMES = {kind: tuple(each.name for each in fields(kind)) for kind in (*_KINDS.values(), Counters)}
-_HEAD = re.compile(
+HEAD = re.compile(
     rb'\{"v":([1-9][0-9]{0,4}),"seq":(0|[1-9][0-9]{0,15}),"salt":"[0-9a-f]{32}","type":"([a-z][a-z-]{0,31})"[,}]'
 )
 
@@ -239,7 +239,7 @@ class Head(NamedTuple):
 
 def head(entry: bytes) -> Head:
     """Version, index and kind of an entry.  Raises Refused when it does not begin as every entry does."""
-    match = _HEAD.match(entry)
+    match = HEAD.match(entry)
     if not match or len(entry) > MAX_ENTRY:
         raise Refused(f"an entry that begins {entry[:48]!r} is no record of a usage log")
     return Head(int(match[1]), int(match[2]), match[3].decode())
@@ -250,9 +250,11 @@ def numbered(record: K, seq: int) -> K:
     return replace(record, seq=seq)
 
 
-def encode(record: Known) -> bytes:
-    """The entry of a record.  Raises Refused for one that is too large, or not sound."""
+def encode(record: Known, seq: int | None = None) -> bytes:
+    """The entry of a record, as number ``seq`` if given.  Raises Refused for one too large, or not sound."""
     values = {name: getattr(record, name) for name in _NAMES[type(record)]}
+    if seq is not None:
+        values["seq"] = seq
     entry = dumps(values)
     if len(entry) > MAX_ENTRY:
         raise Refused(
