@@ -89,7 +89,11 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "hub.access": (HUB | {"hub.store"}, STACK),
     "hub.fleet": (HUB | {"hub.store", "hub.access"}, STACK),
     "hub.apps": (HUB | {"hub.store", "hub.access"}, STACK),
-    "hub.web": (HUB | {"hub.store", "hub.access", "hub.fleet", "hub.apps", "hub.qr"}, STACK),
+    "hub.ledger": (HUB | {"hub.store", "hub.access"}, STACK),
+    "hub.web": (
+        HUB | {"hub.store", "hub.access", "hub.fleet", "hub.apps", "hub.ledger", "hub.qr"},
+        STACK,
+    ),
     "hub.qr": (set(), "it draws text, whatever that says"),
     "hub.cli": (
         CONTRACT | {"hub.qr"},
