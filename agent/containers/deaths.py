@@ -1,8 +1,8 @@
 """The end of a container, heard at once and without asking: a pidfd of its first process.
 
-`agent.containers.reconcile` says which processes are to be watched.  A pidfd becomes readable when its
+`agent.containers.meters` says which processes are to be watched.  A pidfd becomes readable when its
 process ends (pidfd_open(2)), for root and for everybody else, and costs nothing until then.  What a
-death means is for whoever looks then.
+death means is for whoever is told.
 """
 
 from __future__ import annotations
@@ -10,44 +10,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable
 
 
 class Deaths:
-    """The watched processes; ``died`` is called when one of them has ended."""
+    """The watched processes by name; ``died`` is called with the name of one that has ended."""
 
-    def __init__(self, died: Callable[[], None]) -> None:
+    def __init__(self, died: Callable[[str], None]) -> None:
         self._died = died
-        self._watched: dict[Hashable, int] = {}  # the descriptor of each run, -1 where it had ended before
+        self._watched: dict[str, int | asyncio.Handle] = {}  # a descriptor; of what has ended the word of it
 
-    def watch(self, pids: Mapping[Hashable, int]) -> None:
-        """Watch these processes and no others, each by what is run: the kernel gives a number twice."""
-        for run in self._watched.keys() - pids.keys():
-            self._release(self._watched.pop(run))
-        for run in pids.keys() - self._watched.keys():
-            self._watched[run] = self._open(run, pids[run])
-
-    def close(self) -> None:
-        """Watch nothing any more."""
-        self.watch({})
-
-    def _open(self, run: Hashable, pid: int) -> int:
+    def watch(self, name: str, pid: int) -> None:
+        """Watch a process, until it ends."""
+        self.release(name)
+        loop = asyncio.get_running_loop()
         try:
-            descriptor = os.pidfd_open(pid)
+            descriptor = self._watched[name] = os.pidfd_open(pid)
         except OSError:  # it has ended since somebody saw it
-            asyncio.get_running_loop().call_soon(self._died)
-            return -1
-        asyncio.get_running_loop().add_reader(descriptor, self._ended, run)
-        return descriptor
+            self._watched[name] = loop.call_soon(self._ended, name)
+            return
+        loop.add_reader(descriptor, self._ended, name)
 
-    def _ended(self, run: Hashable) -> None:
-        # Readable for ever from now on: it is kept in mind as one that has ended, and not asked again.
-        self._release(self._watched[run])
-        self._watched[run] = -1
-        self._died()
-
-    def _release(self, descriptor: int) -> None:
-        if descriptor >= 0:
-            asyncio.get_running_loop().remove_reader(descriptor)
+    def release(self, name: str) -> None:
+        """Watch it no more, if it was."""
+        watched = self._watched.pop(name, None)
+        if isinstance(watched, asyncio.Handle):
+            watched.cancel()
+        elif watched is not None:
+            asyncio.get_running_loop().remove_reader(watched)
             with contextlib.suppress(OSError):
-                os.close(descriptor)
+                os.close(watched)
+
+    def _ended(self, name: str) -> None:
+        self.release(name)  # readable for ever from now on
+        self._died(name)

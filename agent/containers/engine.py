@@ -178,6 +178,12 @@ class Engine(Protocol):
     async def create(self, body: Mapping[str, Any]) -> str:
         """Make a container from a libpod specification (`agent.containers.spec`).  Returns its id."""
 
+    async def init(self, id: str) -> int:
+        """Make its first process, which waits for `start`; returns its pid.
+
+        That of the one that runs already; 0 when there is none, and `start` says why.
+        """
+
     async def start(self, id: str) -> None:
         """Start it; no error when it runs already.
 

@@ -1,15 +1,19 @@
 """What containers take now, and whether the kernel ended one for its memory: their counters, kept open.
 
-`agent.containers.reconcile` says which containers run; the report asks for `figures`.  A container that
-has died is looked at once more, for Podman does not always say that it was killed for its memory.
+`agent.containers.worker` says which process is about to be started, `agent.containers.observer` which
+containers run; the report asks for `figures`.  Podman before 5 does not say that a container was killed
+for its memory, so its counters say it.  Their files can be read for some 50 ms after its death, if they
+were open before: they are opened before it does anything, and read in the moment in which it ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from agent.containers.counters import Counters, Figures, cpu_milli
+from agent.containers.deaths import Deaths
 from agent.containers.engine import Container
 from agent.wire.errors import Refused
 
@@ -19,7 +23,8 @@ FRESH_MS = 10_000
 
 @dataclass(slots=True)
 class _Meter:
-    run: tuple[str, int]
+    run: tuple[str, int]  # its id, and the pid of its first process
+    started_ms: int | None  # as Podman says it, once it does: the kernel gives a pid twice
     counters: Counters | None
     before: Figures
     at_ms: int
@@ -27,27 +32,47 @@ class _Meter:
     memory_bytes: int | None = None
     oom: bool = False
 
+    def is_of(self, container: Container) -> bool:
+        """Whether this is the run in which the container is now."""
+        is_same = self.started_ms is None or self.started_ms == container.started_ms
+        return self.run == (container.id, container.pid) and is_same
+
 
 class Meters:
     """The counters of the containers that run."""
 
     def __init__(
-        self, mono_ms: Callable[[], int], open_counters: Callable[[int], Counters] = Counters.open
+        self,
+        mono_ms: Callable[[], int],
+        died: Callable[[], object],
+        open_counters: Callable[[int], Counters] = Counters.open,
     ) -> None:
+        """``died`` is called when the process of a container has ended."""
         self._mono_ms = mono_ms
+        self._tell_death = died
         self._open = open_counters
         self._meters: dict[str, _Meter] = {}
+        self._deaths = Deaths(self._died)
 
-    def follow(self, containers: Mapping[str, Container]) -> None:
-        """These are there now."""
+    def meet(self, name: str, id: str, pid: int) -> None:
+        """This process waits to be started; 0: it has none that waits."""
+        self._drop(name)
+        if pid:
+            self._begin(name, (id, pid))
+
+    def follow(self, containers: Mapping[str, Container], busy: Collection[str] = ()) -> None:
+        """These are there now; how those look that are ``busy`` may be how they were before."""
         for name in self._meters.keys() - containers.keys():
-            self._close(self._meters.pop(name))
+            self._drop(name)
         for name, container in containers.items():
             meter = self._meters.get(name)
-            if meter is not None and meter.run != (container.id, container.pid):
-                self._close(meter)
-            if container.pid and (meter is None or meter.run != (container.id, container.pid)):
-                self._meters[name] = self._begin(container)
+            if meter is not None and meter.is_of(container):
+                meter.started_ms = container.started_ms
+            elif container.pid:
+                self._drop(name)
+                self._begin(name, (container.id, container.pid), container.started_ms)
+            elif meter is not None and name not in busy:
+                self._close(name, meter)
 
     def close(self) -> None:
         """Let all of them go."""
@@ -76,17 +101,30 @@ class Meters:
             return None, None
         return meter.cpu_milli, meter.memory_bytes
 
-    def _begin(self, container: Container) -> _Meter:
-        run, now_ms = (container.id, container.pid), self._mono_ms()
-        try:
-            counters = self._open(container.pid)
-        except Refused:  # it has ended already
-            return _Meter(run, None, Figures(), now_ms)
-        before = counters.look()
-        return _Meter(run, counters, before, now_ms, memory_bytes=before.memory_bytes)
+    def _begin(self, name: str, run: tuple[str, int], started_ms: int | None = None) -> None:
+        now_ms, counters, before = self._mono_ms(), None, Figures()
+        with contextlib.suppress(Refused):  # it has ended already
+            counters = self._open(run[1])
+            before = counters.look()
+        self._meters[name] = _Meter(
+            run, started_ms, counters, before, now_ms, memory_bytes=before.memory_bytes
+        )
+        self._deaths.watch(name, run[1])
 
-    def _close(self, meter: _Meter) -> None:
+    def _died(self, name: str) -> None:
+        meter = self._meters.get(name)
+        if meter is not None:
+            self._close(name, meter)
+        self._tell_death()
+
+    def _drop(self, name: str) -> None:
+        meter = self._meters.pop(name, None)
+        if meter is not None:
+            self._close(name, meter)
+
+    def _close(self, name: str, meter: _Meter) -> None:
         """The last look: its cgroup is gone some milliseconds after its death."""
+        self._deaths.release(name)
         if meter.counters is not None:
             meter.oom = bool(meter.counters.look().oom_kills)
             meter.counters.close()

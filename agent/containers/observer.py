@@ -62,7 +62,7 @@ class Observer:
         """
         now_ms = self._mono_ms()
         self.rosters.keep(app for aim in aims.values() for app in (aim.app, aim.keep) if app is not None)
-        self.meters.follow({each.name: each for each in look.containers})
+        self.meters.follow({each.name: each for each in look.containers}, busy)
         by_app: dict[str, list[Container]] = {app: [] for app in aims}
         for container in look.containers:
             told = self._ended(self.meters.told(container), now_ms)

@@ -41,6 +41,7 @@ from agent.containers.client import (
     Client,
     create,
     find_image,
+    init,
     leave,
     list_containers,
     list_images,
@@ -268,6 +269,9 @@ class Podman:
 
     async def create(self, body: Mapping[str, Any]) -> str:
         return await self._ask(lambda client: create(client, body))
+
+    async def init(self, id: str) -> int:
+        return await self._ask(lambda client: init(client, id))
 
     async def start(self, id: str) -> None:
         await self._ask(lambda client: start(client, id))

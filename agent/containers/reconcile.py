@@ -32,7 +32,6 @@ from pathlib import Path
 from agent.clock import Clock
 from agent.containers import counters, look, publish, report
 from agent.containers.aims import Aims
-from agent.containers.deaths import Deaths
 from agent.containers.engine import LABEL_APP, Container, Engine
 from agent.containers.errand import Errand
 from agent.containers.execution import Execution
@@ -75,21 +74,21 @@ class Reconciler:
         make_proxy: Callable[[], Proxy] | None,
         leftover_proxy: bool = False,
         tell: Callable[[], None] = lambda: None,
-        meters: Meters | None = None,
+        open_counters: Callable[[int], counters.Counters] = counters.Counters.open,
         begun: Callable[[int], int | None] = counters.begun,
     ) -> None:
         """``unseal`` opens a box that was sealed to this board.
 
         ``make_proxy`` makes what publishes ports, at the first need; None where there can be none.
         ``leftover_proxy``: one may run from before.  ``tell`` is called when `report` says something else.
-        ``begun`` says when a process began.
+        ``open_counters`` opens those of a process, ``begun`` says when it began.
         """
         self.bell = asyncio.Event()
         self._tell_others = tell
         self.fault: LinkDown | None = None
         self._engine, self._orders, self._memory, self._clock = engine, orders, memory, clock
         self._errands: dict[str, Errand] = {}
-        self._meters = meters or Meters(clock.mono_ms)
+        self._meters = Meters(clock.mono_ms, self.bell.set, open_counters)
         self._observer = Observer(
             engine, memory, clock.mono_ms, proxy=make_proxy is not None, meters=self._meters, begun=begun
         )
@@ -98,14 +97,13 @@ class Reconciler:
             self._errands,
             engine,
             memory,
-            Worker(engine, memory, unseal, lambda: self._aims.policy),
+            Worker(engine, memory, self._meters, unseal, lambda: self._aims.policy),
             self._observer,
             clock,
             ring=self.bell.set,
             lost=self._lost,
             progressed=tell,
         )
-        self._deaths = Deaths(self.bell.set)
         self._make_proxy, self._is_leftover = make_proxy, leftover_proxy
         self._look: Look | None = None
         self._version = ""
@@ -129,7 +127,6 @@ class Reconciler:
                     if not self._is_idle():
                         await self._rest()
         finally:
-            self._deaths.close()
             self._meters.close()
             if self._execution.proxy is not None:
                 self._execution.proxy.close()
@@ -210,8 +207,6 @@ class Reconciler:
             self._observer.proxy = self._make_proxy is not None and self._is_reached
         await self._see()
         await self._greet()
-        running = [each for each in self.containers() if each.pid]
-        self._deaths.watch({(each.id, each.pid, each.started_ms): each.pid for each in running})
         await self._publish()
         assert self._look is not None
         policy = self._aims.policy

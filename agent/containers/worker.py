@@ -18,6 +18,7 @@ from typing import Protocol
 from agent.containers import spec
 from agent.containers.engine import LABEL_APP, Engine, Login, Thing
 from agent.containers.memory import Memory
+from agent.containers.meters import Meters
 from agent.containers.names import LABEL_SHARED, LABEL_SPEC, definition, find_service, foreign
 from agent.containers.policy import Policy, link_refusal, registry_of
 from agent.containers.preflight import wrong_architecture
@@ -94,10 +95,16 @@ class Worker:
     """Does steps."""
 
     def __init__(
-        self, engine: Engine, memory: Memory, unseal: Callable[[str], bytes], policy: Callable[[], Policy]
+        self,
+        engine: Engine,
+        memory: Memory,
+        meters: Meters,
+        unseal: Callable[[str], bytes],
+        policy: Callable[[], Policy],
     ) -> None:
         self._engine = engine
         self._memory = memory
+        self._meters = meters
         self._unseal = unseal
         self._policy = policy
 
@@ -115,6 +122,8 @@ class Worker:
                 if self._memory.standing(name) == "left":
                     await self._return(job, name)
                 await self._memory.started(name, job.app.name)
+                # Whatever is to be known of its end: it may come before `start` returns.
+                self._meters.meet(name, job.id(name), await self._engine.init(job.id(name)))
                 await self._engine.start(job.id(name))
             case Switch(name):
                 await self._switch(job, name)

@@ -544,6 +544,26 @@ async def test_a_container_lives_and_ends(kit: Kit) -> None:
     assert await kit.engine.containers() == []
 
 
+async def test_its_process_is_there_before_it_is_started(kit: Kit) -> None:
+    name = kit.name()
+    await kit.engine.create(body(name, await pulled(kit, "runs")))
+    for _ in range(2):
+        pid = await kit.engine.init(name)
+        assert pid > 0
+        assert await kit.engine.init(name) == pid
+        waits = await find(kit, name)
+        assert (waits.phase, waits.pid) == ("created", 0)
+        await kit.engine.start(name)
+        runs = await find(kit, name)
+        assert (runs.phase, runs.pid) == ("running", pid)
+        assert await kit.engine.init(name) == pid
+        await kit.engine.stop(name, 5)
+    await kit.engine.init(name)
+    await kit.engine.remove(name)
+    assert await kit.engine.containers() == []
+    assert await kit.engine.init("nothing") == 0
+
+
 async def test_how_a_container_ended_is_known(kit: Kit) -> None:
     name = await running(kit, "ends")
     container = await ended(kit, name)

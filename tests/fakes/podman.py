@@ -97,6 +97,8 @@ class FakeContainer:
     files: dict[str, bytes]  # secrets by target
     phase: Literal["created", "running", "paused", "exited", "removing", "broken"] = "created"
     pid: int = 0
+    waiting_pid: int = 0
+    """Of its process, while that waits to be started."""
     exit_code: int | None = None
     oom: bool = False
     started_ms: int | None = None
@@ -428,6 +430,18 @@ class FakePodman:
             self.by_name[name] = container
         return container.id
 
+    async def init(self, id: str) -> int:
+        container = self._get(id)
+        async with self._call(f"init {container.name if container else id}"):
+            container = self._get(id)
+            if container is None or container.phase not in ("created", "exited") or container.waiting_pid:
+                return 0 if container is None else container.pid or container.waiting_pid
+            with contextlib.suppress(Refused):
+                self._need_ports(container)
+                container.waiting_pid = FIRST_PID + next(self._numbers)
+            container.phase = "created" if container.waiting_pid else container.phase
+            return container.waiting_pid
+
     async def start(self, id: str) -> None:
         container = self._get(id)
         async with self._call(f"start {container.name if container else id}"):
@@ -438,7 +452,9 @@ class FakePodman:
                 self._forget(container)
                 raise Refused(f"the container {container.name} is broken", code="broken")
             self._need_ports(container)
-            container.phase, container.pid = "running", FIRST_PID + next(self._numbers)
+            container.phase = "running"
+            container.pid = container.waiting_pid or FIRST_PID + next(self._numbers)
+            container.waiting_pid = 0
             container.exit_code, container.oom, container.checks = None, False, 0
             container.started_ms, container.finished_ms = self._now_ms(), None
             container.starts += 1
@@ -620,7 +636,7 @@ class FakePodman:
         others = {
             (protocol, port)
             for each in self.by_name.values()
-            if each.phase == "running"
+            if each is not container and (each.phase == "running" or each.waiting_pid)
             for protocol, port, _ in each.ports
         }
         for protocol, port, _ in container.ports:
@@ -637,6 +653,7 @@ class FakePodman:
         if container.timer is not None:
             container.timer.cancel()
             container.timer = None
+        container.waiting_pid = 0
         if container.phase != "running":
             return
         pid, container.pid = container.pid, 0

@@ -21,7 +21,7 @@ import pytest
 
 from agent.containers.greeting import greet
 from agent.containers.proxy import Proxy
-from agent.wire.order import App, Attachment, Dependency, Health, Limits, Port, Service, Update
+from agent.wire.order import App, Attachment, Dependency, Health, Limits, Port, Restart, Service, Update
 from support.appbench import ANSWERS, Bench
 from support.broker import free_port
 from support.podman import Stand, stand
@@ -167,6 +167,18 @@ async def test_one_that_eats_its_memory_is_told_from_one_that_ends(bench: Bench)
         failure = await bench.until_failed(2)
         assert (failure.code, failure.exit_code) == ("out-of-memory", 137)
         assert failure.hint == "raise its memory limit"
+
+
+async def test_the_report_says_that_one_was_ended_for_its_memory(bench: Bench) -> None:
+    once: dict[str, Any] = {"health": None, "restart": Restart("none"), "update": Update(monitor_ms=200)}
+    limits = Limits(memory_bytes=16 * 1024 * 1024)
+    async with bench.running():
+        await bench.order(bench.app(1, command="sleep 2; tail /dev/zero", limits=limits, **once))
+        await bench.until_running(1)
+        async with asyncio.timeout(20):
+            while (state := bench.state) is None or state.containers[0].state != "ended":
+                await asyncio.sleep(0.02)
+        assert (state.containers[0].exit_code, state.containers[0].oom) == (137, True)
 
 
 @pytest.mark.parametrize("order", ["stop-first", "start-first"])

@@ -19,7 +19,6 @@ from agent.base.sqlite import Database
 from agent.clock import Clock
 from agent.containers.counters import Counters
 from agent.containers.memory import FILE, SCHEMA, VERSION, Memory
-from agent.containers.meters import Meters
 from agent.containers.orders import Orders
 from agent.containers.reconcile import Reconciler
 from agent.containers.routes import Backend, Route
@@ -119,7 +118,7 @@ class House:
                 make_proxy=(lambda: self.traffic) if self.has_proxy else None,
                 leftover_proxy=bool(self.traffic.served),
                 tell=self.told.set,
-                meters=Meters(clock.mono_ms, no_counters),
+                open_counters=no_counters,
                 begun=self.podman.begun,
             )
             self.podman.on_death = lambda pid: reconciler.bell.set()

@@ -1,14 +1,12 @@
-"""Healthchecks as time goes by, deaths of processes, and where traffic goes."""
+"""Healthchecks as time goes by, and where traffic goes."""
 
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from typing import Any
 
 from agent.containers.actual import Sight
 from agent.containers.aim import Aim
-from agent.containers.deaths import Deaths
 from agent.containers.engine import Check, Container
 from agent.containers.health import Checks
 from agent.containers.names import container_name
@@ -84,41 +82,6 @@ async def test_time_in_a_queue_says_nothing_about_a_container() -> None:
     for _ in range(CHECK.retries + 1):
         await checks.check("x")
         assert (checks.state("x"), checks.output("x")) == ("healthy", "")
-
-
-async def test_the_death_of_a_process_is_heard() -> None:
-    died = asyncio.Event()
-    deaths = Deaths(died.set)
-    with subprocess.Popen(["sleep", "100"]) as process:
-        deaths.watch({"one": process.pid})
-        await asyncio.sleep(0)
-        assert not died.is_set()
-        process.kill()
-        async with asyncio.timeout(5):
-            await died.wait()
-        died.clear()
-        deaths.watch({"one": process.pid})  # it is still listed: nobody is woken again and again
-        await asyncio.sleep(0.01)
-        assert not died.is_set()
-    deaths.watch({"one": process.pid, "two": 2**22 + 5})
-    async with asyncio.timeout(5):
-        await died.wait()  # one that had ended before anybody watched
-    deaths.close()
-
-
-async def test_another_run_with_the_number_of_one_that_has_ended_is_watched_anew() -> None:
-    died = asyncio.Event()
-    deaths = Deaths(died.set)
-    with subprocess.Popen(["sleep", "100"]) as process:
-        deaths.watch({"one": process.pid})
-        process.kill()
-        async with asyncio.timeout(5):
-            await died.wait()
-        died.clear()
-        deaths.watch({"two": process.pid})
-        async with asyncio.timeout(5):
-            await died.wait()
-    deaths.close()
 
 
 def sight(

@@ -332,6 +332,23 @@ async def test_one_that_needs_too_much_memory_is_told_so(tmp_path: Path) -> None
 
 
 @virtual
+async def test_the_report_says_of_each_end_whether_it_was_for_memory(tmp_path: Path) -> None:
+    async with House.open(tmp_path) as house:
+        await house.order(demo(1, web(house, restart=Restart("none"))))
+        await house.until_running(1)
+        [name] = house.running_names
+        for oom, code in ((True, 137), (False, 3)):
+            house.podman.end(name, 3, oom=oom)
+            await house.until(lambda: house.state().containers[0].state == "ended")
+            [container] = house.state().containers
+            assert (container.exit_code, container.oom) == (code, oom)
+            await house.podman.start(name)
+            house.reconciler.bell.set()
+            await house.until_running(1)
+            assert not house.state().containers[0].oom
+
+
+@virtual
 async def test_a_registry_that_is_down_is_asked_until_time_is_up(tmp_path: Path) -> None:
     async with House.open(tmp_path) as house:
         house.podman.registry = "down"
@@ -541,7 +558,8 @@ async def test_after_a_reboot_without_a_network_everything_starts_from_the_store
     async with house.running():
         await house.until(lambda: len(house.running_names) == 2)
         await house.until(lambda: house.state().state == "running")
-    assert [call.split(".")[0] for call in house.podman.calls] == ["start demo_db", "start demo_web"]
+    calls = [call.split(".")[0] for call in house.podman.calls]
+    assert calls == ["init demo_db", "start demo_db", "init demo_web", "start demo_web"]
 
 
 @virtual

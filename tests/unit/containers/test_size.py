@@ -70,7 +70,7 @@ async def test_a_turn_is_short_with_services_that_all_follow_each_other(tmp_path
             look = Look((*containers(one, phase), *containers(two, phase)))
             for aim in (Aim("update", two, one), Aim("steady", two, two), Aim("stop", two, one)):
                 sighting = Observer(
-                    FakePodman(), memory, lambda: 60_000, proxy=True, meters=Meters(lambda: 0)
+                    FakePodman(), memory, lambda: 60_000, proxy=True, meters=Meters(lambda: 0, lambda: None)
                 )
                 times = [await turn_ms(sighting, look, aim) for _ in range(3)]
                 assert min(times) < MOST_MS, f"{phase}, {aim.mode}: {times}"
