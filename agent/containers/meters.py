@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
-from agent.containers.counters import Counters, Figures, cpu_milli
+from agent.cgroups import Counters, Figures, cpu_milli
 from agent.containers.deaths import Deaths
 from agent.containers.engine import Container
 from agent.wire.errors import Refused

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
-from agent.containers import counters
+from agent import cgroups
 from agent.containers.actual import Seen, Sight
 from agent.containers.aim import Aim
 from agent.containers.endings import Endings
@@ -40,9 +40,9 @@ class Observer:
         *,
         proxy: bool,
         meters: Meters,
-        begun: Callable[[int], int | None] = counters.begun,
+        begun: Callable[[int], int | None] = cgroups.begun,
     ) -> None:
-        """``begun`` says when a process began (`agent.containers.counters.begun`)."""
+        """``begun`` says when a process began (`agent.cgroups.begun`)."""
         self.checks = Checks(engine, mono_ms)
         self.endings = Endings()
         self.meters = meters

@@ -29,8 +29,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from agent import cgroups
 from agent.clock import Clock
-from agent.containers import counters, look, publish, report
+from agent.containers import look, publish, report
 from agent.containers.aims import Aims
 from agent.containers.engine import LABEL_APP, Container, Engine
 from agent.containers.errand import Errand
@@ -74,8 +75,8 @@ class Reconciler:
         make_proxy: Callable[[], Proxy] | None,
         leftover_proxy: bool = False,
         tell: Callable[[], None] = lambda: None,
-        open_counters: Callable[[int], counters.Counters] = counters.Counters.open,
-        begun: Callable[[int], int | None] = counters.begun,
+        open_counters: Callable[[int], cgroups.Counters] = cgroups.Counters.open,
+        begun: Callable[[int], int | None] = cgroups.begun,
     ) -> None:
         """``unseal`` opens a box that was sealed to this board.
 

@@ -78,7 +78,11 @@ ROOMS: dict[str, tuple[set[str], str]] = {
         "it shows the other parts, so it sees them; app.py alone joins them",
     ),
     "agent.sensors": (AGENT, LEAF),
-    "agent.containers": (AGENT, LEAF),
+    "agent.cgroups": (CONTRACT, LEAF),
+    "agent.parents": (CONTRACT | {"agent.cgroups"}, LEAF),
+    "agent.runs": (CONTRACT | {"agent.cgroups"}, LEAF),
+    # What the kernel counts of a container is read by those who report it, and by those who bill it.
+    "agent.containers": (AGENT | {"agent.cgroups", "agent.parents", "agent.runs"}, LEAF),
     "agent.doctor": ({"agent"}, "the agent runs on a board: it never imports the hub"),
     "agent.commands": ({"agent"}, "the agent runs on a board: it never imports the hub"),
     "agent.workbench": ({"agent"}, "the agent runs on a board: it never imports the hub"),

@@ -19,8 +19,8 @@ from typing import Any, Self
 import psutil
 import tomli_w
 
+from agent.cgroups import Counters
 from agent.containers.apps import PROXY
-from agent.containers.counters import Counters
 from agent.containers.haproxy import Haproxy
 from agent.containers.proxy import Proxy
 from bench import meter

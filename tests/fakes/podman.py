@@ -215,7 +215,7 @@ class FakePodman:
         self._store(self._offered[reference])
 
     def begun(self, pid: int) -> int | None:
-        """When a process began, as `agent.containers.counters.begun` says it."""
+        """When a process began, as `agent.cgroups.begun` says it."""
         return next((each.begun for each in self.by_name.values() if each.pid == pid), None)
 
     def end(self, name: str, code: int = 0, *, oom: bool = False) -> None:

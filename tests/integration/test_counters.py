@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent.containers.counters import CGROUPS, Counters
+from agent.cgroups import CGROUPS, Counters
 
 NAME = f"lichen-test-{os.getpid()}"
 MIB = 1 << 20

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.base.sqlite import Database
+from agent.cgroups import Counters
 from agent.clock import Clock
-from agent.containers.counters import Counters
 from agent.containers.memory import FILE, SCHEMA, VERSION, Memory
 from agent.containers.orders import Orders
 from agent.containers.reconcile import Reconciler

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent.containers.counters import Counters, File
+from agent.cgroups import Counters, File
 from agent.containers.deaths import Deaths
 from agent.containers.engine import Container
 from agent.containers.meters import Meters

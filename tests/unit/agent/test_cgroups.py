@@ -1,4 +1,4 @@
-"""Processor and memory of a container, from trees of files such as the kernel makes."""
+"""What a container takes, from trees of files such as the kernel makes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.containers.counters import Counters, Figures, begun, cpu_milli
+from agent.cgroups import Counters, Figures, Interfaces, begun, cpu_milli
 from agent.wire.errors import Refused
 
 PID = 77
@@ -179,3 +179,79 @@ def test_a_name_with_spaces_and_brackets_confuses_nobody(tmp_path: Path) -> None
     (tmp_path / "7").mkdir()
     (tmp_path / "7/stat").write_text(f"7 (a ) b) S {' '.join(str(number) for number in range(4, 40))}")
     assert begun(7, tmp_path) == 22
+
+
+# --- disk and network ----------------------------------------------------------------------------
+
+
+def test_what_goes_to_disks_is_added_up_in_version_2(machine: Machine) -> None:
+    machine.put(f"0::/{SCOPE}")
+    machine.write(
+        SCOPE, io__stat="253:0 rbytes=1000 wbytes=5 rios=9 wios=2\n8:0 8:16 rbytes=24 wbytes=0 rios=1"
+    )
+    figures = machine.open().look()
+    assert (figures.read_bytes, figures.written_bytes) == (1024, 5)
+
+
+def test_nothing_read_yet_is_0_and_not_unknown(machine: Machine) -> None:
+    machine.put(f"0::/{SCOPE}")
+    machine.write(SCOPE, io__stat="")
+    assert machine.open().look().read_bytes == 0
+
+
+def test_version_1_does_not_count_disks(machine: Machine) -> None:
+    machine.put("7:blkio:/lichen/web", "0::/lichen/web")
+    machine.write("blkio/lichen/web", io__stat="8:0 rbytes=7")
+    machine.write("unified/lichen/web", io__stat="8:0 rbytes=7")
+    assert machine.open().look().read_bytes is None
+
+
+class Wires:
+    """The file of a network namespace."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "dev"
+        self.say(lo=(9, 9))
+        self.interfaces = Interfaces.open(self._path)
+
+    def say(self, **bytes: tuple[int, int]) -> None:
+        lines = ["Inter-|   Receive  |  Transmit", " face |bytes packets |bytes packets"]
+        rest = "1 0 0 0 0 0 0"
+        lines += [f"{name:>6}:{got:8} {rest} {sent:8} {rest}" for name, (got, sent) in bytes.items()]
+        self._path.write_text("\n".join(lines) + "\n")
+
+
+def test_what_goes_through_all_interfaces_but_the_loopback(tmp_path: Path) -> None:
+    wires = Wires(tmp_path)
+    assert wires.interfaces.look() == (0, 0)
+    wires.say(lo=(9, 9), eth0=(100, 10), eth1=(5, 6))
+    assert wires.interfaces.look() == (105, 16)
+    wires.interfaces.close()
+
+
+def test_an_interface_that_is_made_anew_keeps_what_it_counted(tmp_path: Path) -> None:
+    """So a container is switched to: it is taken off its network, and put on it again."""
+    wires = Wires(tmp_path)
+    wires.say(lo=(9, 9), eth0=(100, 10), eth1=(5, 6))
+    wires.interfaces.look()
+    wires.say(lo=(9, 9), eth1=(6, 6))
+    assert wires.interfaces.look() == (106, 16)
+    wires.say(lo=(9, 9), eth0=(3, 2), eth1=(6, 6))
+    assert wires.interfaces.look() == (109, 18)
+    wires.say(lo=(9, 9), eth0=(2, 4), eth1=(6, 6))  # and once more, between two looks
+    assert wires.interfaces.look() == (111, 22)
+    wires.say(lo=(9, 9))  # it died, and Podman took its network away
+    assert wires.interfaces.look() == (111, 22)
+    wires.interfaces.close()
+
+
+def test_the_network_of_a_process(machine: Machine) -> None:
+    machine.put(f"0::/{SCOPE}")
+    machine.write_v2(SCOPE)
+    file = machine.proc / str(PID) / "net/dev"
+    file.parent.mkdir()
+    file.write_text("a\nb\n  eth0: 7 1 0 0 0 0 0 0 8 1\n")
+    counters = Counters.open(PID, net=True, proc=machine.proc, cgroups=machine.cgroups)
+    machine.opened.append(counters)
+    assert (counters.look().received_bytes, counters.look().sent_bytes) == (7, 8)
+    assert machine.open().look().received_bytes is None  # that of the host is not the container's
