@@ -94,9 +94,9 @@ class _Key(NamedTuple):
     payer: str
     workspace: str
     origin: str
+    sensor: str
     app: str
     service: str
-    sensor: str
     is_uncertain: bool
     prices: _Prices
 
@@ -131,15 +131,21 @@ class Reckoning:
 
     def take(self, log: Checkpoint, times: Times, measured: Iterable[Measured]) -> None:
         """Add records of a log; may be called with one part after the other, in any order."""
-        self._logs[log.origin] = log
+        self.reach(log)
         board, _ = split_origin(log.origin)
         for stamp, payer, workspace, app, service, sensor, counts in measured:
             span = times.span(stamp)
             if span.to_ms not in self._terms.period or stamp.seq >= log.size:
                 continue
             prices = self._tariffs.at(payer, workspace, board, span.to_ms)
-            key = _Key(payer, workspace, log.origin, app, service, sensor, not span.is_certain, prices)
+            key = _Key(payer, workspace, log.origin, sensor, app, service, not span.is_certain, prices)
             self._sums.setdefault(key, _Sum()).add(stamp.seq, span, counts)
+
+    def reach(self, log: Checkpoint) -> None:
+        """Know a checkpoint; the largest of a log is the one that statements name."""
+        known = self._logs.get(log.origin)
+        if known is None or known.size < log.size:
+            self._logs[log.origin] = log
 
     def lose(self, holes: Iterable[Hole]) -> None:
         """Say what nobody holds of these logs any more."""

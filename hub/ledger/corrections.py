@@ -33,6 +33,8 @@ def continued(
     )
     if not lines:
         return None
+    for log in (log for statement in issued for log in statement.logs):
+        reckoning.reach(log)  # what is taken back may be beyond what a hub holds that was restored
     previous = digest_of(issued[-1])
     return reckoning.compose(
         payer, lines, number=issued[-1].number + 1, previous=previous, issued_ms=issued_ms

@@ -139,7 +139,12 @@ def parse_card(text: str) -> Card:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"the rate card is not TOML: {error}", hint="docs/usage-log.md has one") from error
-    card = decode(Card, {key: _plain_day(value) for key, value in data.items()}, strict=True)
+    try:
+        card = decode(Card, {key: _plain_day(value) for key, value in data.items()}, strict=True)
+    except ConfigError as error:
+        if str(error).startswith("prices.") and not error.hint:
+            error.hint = 'prices are written in quotation marks, such as cpu_hour = "0.02"'
+        raise
     _check_days(card)
     if all(card.price(name) is None for name in METERS):
         raise ConfigError("prices: there is none", hint=f"known: {', '.join(METERS)}")

@@ -70,7 +70,8 @@ def stamps_of(records: Sequence[Common]) -> list[Stamp]:
 
 def card(name: str = "house", *, since: str = "2026-01-01", currency: str = "EUR", **given: str) -> Card:
     """A rate card; ``given`` are prices, and for whom it is."""
-    whose = {key: given.pop(key) for key in ("payer", "workspace", "label", "valid_until") if key in given}
+    keys = ("payer", "workspace", "label", "valid_until")
+    whose: dict[str, Any] = {key: given.pop(key) for key in keys if key in given}
     return parse_card(
         tomli_w.dumps({"name": name, "currency": currency, "valid_from": since, **whose, "prices": given})
     )
