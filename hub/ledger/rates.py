@@ -90,7 +90,9 @@ class Card:
     """Only for what this payer has to pay."""
     workspace: Annotated[str, Length(0, 256)] = ""
     """Only for this workspace."""
-    label: Annotated[str, Match(r"([^=\s]{1,64}(=.{0,128})?)?", "a label, such as site=north")] = ""
+    label: Annotated[
+        str, Match(r"([a-z0-9][a-z0-9_./-]{0,62}(=.{0,128})?)?", "a label, such as site=north")
+    ] = ""
     """Only for boards with this label, written `site=north`."""
 
     @property

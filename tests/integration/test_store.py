@@ -23,7 +23,7 @@ from agent.wire.messages import About, Sensor
 from hub.fleet.arrivals import ReadingsCame, read_arrival
 from hub.fleet.commit import Commit
 from hub.fleet.rollup import Fold
-from hub.store import batches, boards, database, events, schema, usage_schema
+from hub.store import batches, billing_schema, boards, database, events, schema
 from hub.store.boards import BoardRow, PresenceChange
 from hub.store.database import REVISION, Store
 from hub.store.gaps import GapRow, add_gaps, list_gaps
@@ -68,7 +68,7 @@ async def keep(store: Store, stream: Stream, *spans: tuple[int, int], low: int =
 
 async def test_migrations_make_exactly_the_tables_of_the_schema(store: Store) -> None:
     fresh = create_engine("sqlite://")
-    usage_schema.usage_logs.metadata.create_all(fresh)
+    billing_schema.usage_rates.metadata.create_all(fresh)
     with fresh.connect() as connection:
         wanted = statements(connection)
     fresh.dispose()

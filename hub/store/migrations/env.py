@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from alembic import context
 
-from hub.store.usage_schema import usage_logs
+from hub.store.billing_schema import usage_rates
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=usage_logs.metadata,  # of all tables: those of hub.store.schema, too
+    target_metadata=usage_rates.metadata,  # of all tables: those of the other schemas, too
     render_as_batch=True,  # SQLite changes a table by copying it
 )
 context.run_migrations()
