@@ -38,7 +38,7 @@ def write_file(path: Path, data: bytes, mode: int = 0o600, *, sync: bool = True)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise _understood(path, error) from error
+        raise understood(path, error) from error
 
 
 def exists(path: Path) -> bool:
@@ -68,7 +68,7 @@ def make_directory(path: Path, mode: int = 0o700) -> Path:
         if found.st_mode & 0o7777 != mode and is_free and not any(path.iterdir()):
             path.chmod(mode)
     except OSError as error:
-        raise _understood(path, error) from error
+        raise understood(path, error) from error
     return path
 
 
@@ -93,7 +93,8 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _understood(path: Path, error: OSError) -> LichenError:
+def understood(path: Path, error: OSError) -> LichenError:
+    """What it means that ``path`` cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Refused(
             f"{path} cannot be written: the disk is full",

@@ -83,6 +83,7 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "agent.runs": (CONTRACT | {"agent.cgroups"}, LEAF),
     # What the kernel counts of a container is read by those who report it, and by those who bill it.
     "agent.containers": (AGENT | {"agent.cgroups", "agent.parents", "agent.runs"}, LEAF),
+    "agent.usage": (AGENT | {"agent.cgroups"}, LEAF),
     "agent.doctor": ({"agent"}, "the agent runs on a board: it never imports the hub"),
     "agent.commands": ({"agent"}, "the agent runs on a board: it never imports the hub"),
     "agent.workbench": ({"agent"}, "the agent runs on a board: it never imports the hub"),

@@ -1,0 +1,101 @@
+"""What the hub has said that it holds: the newest receipt of a log, and one beside each closed segment.
+
+A receipt is a checkpoint of ours with the hub's cosignature, as a note.  ``receipt`` is the newest, and is
+written without waiting for the disk: one that a power cut took comes again with the next session.  The first
+one that covers a closed segment is kept for ever as ``<first>.receipt``.  Its time is the hub's, so how long
+the hub has had a segment can be told on a board whose own clock was wrong all the while.
+
+Used by `agent.usage.volume`; it removes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.base.files import exists
+from agent.usage.frames import Disk, reading
+from agent.usage.seals import Sealer
+from agent.usage.segments import Segment
+from agent.wire.cosignature import CosignatureVerifier, open_cosigned
+from agent.wire.errors import Corrupt, Refused
+from agent.wire.note import split_note
+
+NAME = "receipt"
+STAMPED = 72
+"""Bytes of a cosignature: eight of its time, and 64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """At ``at_ms`` the hub held all entries up to ``size`` - 1, whose root this is."""
+
+    size: int
+    root: bytes
+    at_ms: int
+    note: str
+
+
+class Receipts:
+    """The receipts of one log, in its folder."""
+
+    def __init__(self, directory: Path, sealer: Sealer, disk: Disk) -> None:
+        self._directory = directory
+        self._sealer = sealer
+        self._disk = disk
+        self.newest = self._read(directory / NAME)
+
+    def opened(self, note: str, hub_key: CosignatureVerifier) -> Receipt:
+        """The receipt in a note.  Raises Corrupt unless this board and that hub signed it, Refused."""
+        checkpoint = self._sealer.open_checkpoint(note)
+        _, at_s = open_cosigned(note, hub_key)
+        return Receipt(checkpoint.size, checkpoint.root, at_s * 1000, note)
+
+    def keep(self, receipt: Receipt) -> None:
+        """Make it the newest.  Raises Refused (code "disk-full")."""
+        self._disk.put(self._directory / NAME, receipt.note.encode(), sync=False)
+        self.newest = receipt
+
+    def cover(self, segment: Segment) -> None:
+        """Keep the newest for a segment that it covers, if it is the first.  Raises Refused."""
+        path = _beside(segment.path)
+        if self.newest is not None and self.newest.size >= segment.end and not exists(path):
+            self._disk.put(path, self.newest.note.encode())
+
+    def _read(self, path: Path) -> Receipt | None:
+        with reading(path):
+            if not path.exists() or not (data := path.read_bytes()):  # empty: it was never on the disk
+                return None
+        try:
+            note = data.decode()
+            checkpoint = self._sealer.open_checkpoint(note)
+            return Receipt(checkpoint.size, checkpoint.root, _time_of(note, path), note)
+        except (UnicodeDecodeError, Refused, Corrupt) as error:
+            raise Corrupt(
+                f"{path} is damaged: {error}", hint="remove it: the hub sends it again in the next session"
+            ) from error
+
+
+def received_at_ms(segment: Path) -> int | None:
+    """Since when the hub has had the segment, by the hub's clock; None when it may not have it."""
+    path = _beside(segment)
+    with reading(path):
+        if not path.exists():
+            return None
+        note = path.read_text("utf-8", "replace")
+    with contextlib.suppress(Refused, Corrupt):
+        return _time_of(note, path)
+    return None
+
+
+def _beside(segment: Path) -> Path:
+    return segment.with_suffix(".receipt")
+
+
+def _time_of(note: str, path: Path) -> int:
+    """When the hub cosigned; it was verified when the note was kept, and the key may be another by now."""
+    times = [int.from_bytes(raw[:8], "big") for _, _, raw in split_note(note)[1] if len(raw) == STAMPED]
+    if not times:
+        raise Corrupt(f"{path} holds no cosignature")
+    return max(times) * 1000
