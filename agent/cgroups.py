@@ -232,6 +232,12 @@ def _folder(paths: Mapping[str, tuple[str, str]], controller: str, cgroups: Path
     return next((mount / path.lstrip("/") for mount in mounts if mount.is_dir()), None)
 
 
+def begun_ms(pid: int, proc: Path = PROC) -> int | None:
+    """When a process began, on the clock that counts from the boot, to the hundredth of a second."""
+    ticks = begun(pid, proc)
+    return None if ticks is None else ticks * 1000 // os.sysconf("SC_CLK_TCK")
+
+
 def begun(pid: int, proc: Path = PROC) -> int | None:
     """When a process began, in ticks since the boot (proc(5), field 22 of ``stat``); None if it has ended."""
     try:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from agent.containers.orders import Orders
     from agent.containers.reconcile import Reconciler
     from agent.containers.worker import Proxy
+    from agent.runs import Account
     from agent.wire import note
     from agent.wire.apps import Apps, LogsWanted
 
@@ -62,12 +63,15 @@ class Containers:
         board: str,
         unseal: Callable[[str], bytes],
         open_engine: OpenEngine | None = None,
+        account: Account = lambda runs: None,
     ) -> None:
-        """``unseal`` opens a box that was sealed to this board; ``open_engine``: another than Podman."""
+        """``unseal`` opens a box that was sealed to this board; ``open_engine``: another than Podman;
+        ``account`` is told which containers there are, for whoever counts what they use."""
         self.changed = asyncio.Event()
         self.troubled = asyncio.Event()
         self._config, self._clock = config, clock
         self._board, self._unseal, self._open_engine = board, unseal, open_engine
+        self._account = account
         self._path: Path = config.state_dir / FILE
         self._asked = asyncio.Event()  # somebody wants the database
         self._opened = asyncio.Event()  # it is there, or cannot be
@@ -82,6 +86,7 @@ class Containers:
     async def run(self) -> None:
         """Deal with apps, if there are any, until cancelled."""
         if not exists(self._path):
+            self._account(())
             await self._asked.wait()
         while True:
             try:
@@ -116,6 +121,8 @@ class Containers:
                 order = self._orders.order
                 if (order is not None and order.apps) or self._memory.apps:
                     await self._reconcile(self._orders, self._memory)
+                else:
+                    self._account(())
                 if not self._ordered.is_set():
                     await self._ordered.wait()
 
@@ -141,6 +148,8 @@ class Containers:
                 make_proxy=lambda: self._make_proxy(folder),
                 leftover_proxy=folder.exists(),
                 tell=self._tell,
+                board=self._board,
+                account=self._account,
             )
             try:
                 await reconciler.run()

@@ -14,7 +14,8 @@ and such a machine does not give is found out, and said in a ``containers.conf``
 
 - without CAP_SYS_RESOURCE no limit can be raised, so containers get the limits that there are;
 - crun refuses cgroups of both versions side by side, runc does not;
-- a storage of our own also has its own networks, addresses, locks and state, apart from the machine's.
+- a storage of our own also has its own networks, addresses, locks and state, apart from the machine's, and
+  makes cgroups itself where it may: what systemd makes above a container (`agent.parents`) would never go.
 """
 
 from __future__ import annotations
@@ -235,6 +236,7 @@ def deviations(
     status: Path = Path("/proc/self/status"),
     unified: Path = Path("/sys/fs/cgroup/unified/cgroup.controllers"),
     path: str | None = None,
+    user: int | None = None,
 ) -> dict[str, Any]:
     """What this machine, and a storage of its own, need otherwise than podman's defaults."""
     changes: dict[str, Any] = {}
@@ -245,6 +247,8 @@ def deviations(
     if storage is not None:
         # Locks in /dev/shm would be shared with the machine's own Podman, by number.
         changes["engine"] = {**changes.get("engine", {}), "lock_type": "file"}
+        if (os.geteuid() if user is None else user) == 0:
+            changes["engine"]["cgroup_manager"] = "cgroupfs"
         # Two Podmans do not see each other's networks until containers are on them.
         number = 90 + zlib.crc32(os.fsencode(storage)) % 160
         pools = [{"base": f"10.{number}.0.0/16", "size": 24}]

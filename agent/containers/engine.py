@@ -36,6 +36,7 @@ class Info:
     memory_bytes: int
     rootless: bool = False
     memory_limits: bool = True  # whether the kernel has a memory controller for containers
+    cgroup_manager: str = ""  # who makes the cgroups of containers: "systemd" or "cgroupfs"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,24 @@
 """What containers take now, and whether the kernel ended one for its memory: their counters, kept open.
 
 `agent.containers.worker` says which process is about to be started, `agent.containers.observer` which
-containers run; the report asks for `figures`.  Podman before 5 does not say that a container was killed
-for its memory, so its counters say it.  Their files can be read for some 50 ms after its death, if they
-were open before: they are opened before it does anything, and read in the moment in which it ends.
+containers run; the report asks for `figures`, and who counts what they use gets `runs`.
+
+Podman before 5 does not say that a container was killed for its memory, so its counters say it.  Their files
+can be read for some 50 ms after its death, if they were open before: they are opened before it does
+anything, and read in the moment in which it ends.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from agent.cgroups import Counters, Figures, cpu_milli
+from agent.cgroups import Counters, Figures, begun_ms, cpu_milli
 from agent.containers.deaths import Deaths
-from agent.containers.engine import Container
+from agent.containers.engine import LABEL_APP, Container
+from agent.containers.names import LABEL_PARENT, LABEL_SERVICE
+from agent.runs import Run
 from agent.wire.errors import Refused
 
 FRESH_MS = 10_000
@@ -25,7 +29,10 @@ FRESH_MS = 10_000
 class _Meter:
     run: tuple[str, int]  # its id, and the pid of its first process
     started_ms: int | None  # as Podman says it, once it does: the kernel gives a pid twice
-    counters: Counters | None
+    counters: Counters | None  # until it has ended
+    opened: Counters | None  # the same, and then, too
+    is_fresh: bool  # they were before it did anything
+    begun_ms: int | None
     before: Figures
     at_ms: int
     cpu_milli: int | None = None
@@ -45,7 +52,7 @@ class Meters:
         self,
         mono_ms: Callable[[], int],
         died: Callable[[], object],
-        open_counters: Callable[[int], Counters] = Counters.open,
+        open_counters: Callable[..., Counters] = Counters.open,
     ) -> None:
         """``died`` is called when the process of a container has ended."""
         self._mono_ms = mono_ms
@@ -54,11 +61,11 @@ class Meters:
         self._meters: dict[str, _Meter] = {}
         self._deaths = Deaths(self._died)
 
-    def meet(self, name: str, id: str, pid: int) -> None:
-        """This process waits to be started; 0: it has none that waits."""
+    def meet(self, name: str, id: str, pid: int, *, net: bool = False) -> None:
+        """This process waits to be started; 0: it has none that waits.  ``net``: its network is its own."""
         self._drop(name)
         if pid:
-            self._begin(name, (id, pid))
+            self._begin(name, (id, pid), net=net, is_fresh=True)
 
     def follow(self, containers: Mapping[str, Container], busy: Collection[str] = ()) -> None:
         """These are there now; how those look that are ``busy`` may be how they were before."""
@@ -70,7 +77,8 @@ class Meters:
                 meter.started_ms = container.started_ms
             elif container.pid:
                 self._drop(name)
-                self._begin(name, (container.id, container.pid), container.started_ms)
+                run, net = (container.id, container.pid), bool(container.networks)
+                self._begin(name, run, container.started_ms, net=net)
             elif meter is not None and name not in busy:
                 self._close(name, meter)
 
@@ -101,19 +109,57 @@ class Meters:
             return None, None
         return meter.cpu_milli, meter.memory_bytes
 
-    def _begin(self, name: str, run: tuple[str, int], started_ms: int | None = None) -> None:
+    def runs(self, containers: Iterable[Container], order: int) -> list[Run]:
+        """These containers, and what was opened of each; ``order`` is in force."""
+        return [self._run(container, order) for container in containers]
+
+    def _run(self, container: Container, order: int) -> Run:
+        meter = self._meters.get(container.name)
+        if meter is not None and meter.run[0] != container.id:
+            meter = None
+        is_open = meter is not None and meter.counters is not None
+        return Run(
+            container.id,
+            container.name,
+            container.labels.get(LABEL_APP, ""),
+            container.labels.get(LABEL_SERVICE, ""),
+            container.image,
+            "alive" if container.pid else "waiting" if is_open else "dead",
+            container.labels.get(LABEL_PARENT, ""),
+            order,
+            container.exit_code,
+            container.started_ms,
+            container.finished_ms,
+            None if meter is None else meter.opened,
+            None if meter is None else meter.begun_ms,
+            meter is not None and meter.is_fresh,
+        )
+
+    def _begin(
+        self,
+        name: str,
+        run: tuple[str, int],
+        started_ms: int | None = None,
+        *,
+        net: bool,
+        is_fresh: bool = False,
+    ) -> None:
         now_ms, counters, before = self._mono_ms(), None, Figures()
         with contextlib.suppress(Refused):  # it has ended already
-            counters = self._open(run[1])
+            counters = self._open(run[1], net=net)
             before = counters.look()
+        since_ms = now_ms if is_fresh else begun_ms(run[1])
         self._meters[name] = _Meter(
-            run, started_ms, counters, before, now_ms, memory_bytes=before.memory_bytes
-        )
+            run, started_ms, counters, counters, is_fresh, since_ms, before, now_ms,
+            memory_bytes=before.memory_bytes,
+        )  # fmt: skip
         self._deaths.watch(name, run[1])
 
     def _died(self, name: str) -> None:
         meter = self._meters.get(name)
         if meter is not None:
+            if meter.counters is not None:
+                meter.counters.ended_ms = self._mono_ms()
             self._close(name, meter)
         self._tell_death()
 

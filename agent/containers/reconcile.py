@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from agent import cgroups
+from agent import cgroups, parents
 from agent.clock import Clock
 from agent.containers import look, publish, report
 from agent.containers.aims import Aims
@@ -44,6 +44,7 @@ from agent.containers.orders import Orders
 from agent.containers.plan import plan
 from agent.containers.steps import Await, GiveUp, Start, Step, Stop, StopAll, concerned
 from agent.containers.worker import Proxy, Worker
+from agent.runs import Account
 from agent.wire.apps import Apps, AppState
 from agent.wire.errors import ConfigError, LichenError, LinkDown, Refused
 from agent.wire.order import App
@@ -75,13 +76,16 @@ class Reconciler:
         make_proxy: Callable[[], Proxy] | None,
         leftover_proxy: bool = False,
         tell: Callable[[], None] = lambda: None,
-        open_counters: Callable[[int], cgroups.Counters] = cgroups.Counters.open,
+        board: str = "",
+        account: Account = lambda runs: None,
+        open_counters: Callable[..., cgroups.Counters] = cgroups.Counters.open,
         begun: Callable[[int], int | None] = cgroups.begun,
     ) -> None:
         """``unseal`` opens a box that was sealed to this board.
 
         ``make_proxy`` makes what publishes ports, at the first need; None where there can be none.
         ``leftover_proxy``: one may run from before.  ``tell`` is called when `report` says something else.
+        ``board`` is whose containers they are; ``account`` is told which there are.
         ``open_counters`` opens those of a process, ``begun`` says when it began.
         """
         self.bell = asyncio.Event()
@@ -98,7 +102,7 @@ class Reconciler:
             self._errands,
             engine,
             memory,
-            Worker(engine, memory, self._meters, unseal, lambda: self._aims.policy),
+            Worker(engine, memory, self._meters, unseal, lambda: self._aims.policy, self._draw_parent),
             self._observer,
             clock,
             ring=self.bell.set,
@@ -108,7 +112,9 @@ class Reconciler:
         self._make_proxy, self._is_leftover = make_proxy, leftover_proxy
         self._look: Look | None = None
         self._version = ""
+        self._board, self._account = board, account
         self._is_reached = False  # whether containers are, from the board
+        self._has_parents = False  # whether a cgroup can be made for each of them
         self._greeted: set[tuple[object, ...]] = set()
         self._losses = 0
         self._again_ms = 0
@@ -205,6 +211,8 @@ class Reconciler:
             self._version = info.version
             # The addresses of rootless containers lead nowhere from outside.
             self._is_reached = not info.rootless
+            # A slice of systemd's would never go: it is not ours to stop.
+            self._has_parents = not info.rootless and info.cgroup_manager == "cgroupfs"
             self._observer.proxy = self._make_proxy is not None and self._is_reached
         await self._see()
         await self._greet()
@@ -217,6 +225,9 @@ class Reconciler:
             group.create_task(self._check(name), name=f"healthcheck of {name}")
         if self._execution.prune_wanted and all(errand.is_settled for errand in self._errands.values()):
             await self._execution.tidy()
+
+    def _draw_parent(self) -> str:
+        return parents.draw(self._board) if self._has_parents and self._board else ""
 
     async def _greet(self) -> None:
         """When containers have come or gone, those that stay must learn where the board is."""
@@ -264,6 +275,8 @@ class Reconciler:
         assert self._look is not None
         aims = {name: errand.aim for name, errand in self._errands.items()}
         seen = await self._observer.see(self._look, aims, busy)
+        order = self._orders.order
+        self._account(self._meters.runs(self.containers(), order.generation if order is not None else 0))
         for name, errand in self._errands.items():
             errand.seen, errand.planned = seen[name], aims[name]
             try:

@@ -22,6 +22,7 @@ from agent.containers.engine import LABEL_APP
 from agent.containers.names import (
     LABEL_BARE,
     LABEL_DIRECT,
+    LABEL_PARENT,
     LABEL_PROXIED,
     LABEL_RESTARTED,
     LABEL_REVISION,
@@ -36,6 +37,7 @@ from agent.containers.names import (
     proxied_ports,
     secret_names,
 )
+from agent.parents import path_of
 from agent.wire.errors import Refused
 from agent.wire.order import App, Given, Health, Mount, Port, Service
 
@@ -47,7 +49,9 @@ HEALTH_LOG = {"healthLogDestination": "local", "healthMaxLogCount": 5, "healthMa
 """Podman 5.3 to 5.4.1 keep what checks said without end, unless they are told not to."""
 
 
-def labels(app: App, service: Service, slot: int, *, proxy: bool, bare: bool) -> dict[str, str]:
+def labels(
+    app: App, service: Service, slot: int, *, proxy: bool, bare: bool, parent: str = ""
+) -> dict[str, str]:
     """The labels of a container: the service's own, and what we find it again by.
 
     All of ours are there, even when they are empty: an image brings labels, too, and those hide behind them.
@@ -70,6 +74,7 @@ def labels(app: App, service: Service, slot: int, *, proxy: bool, bare: bool) ->
         LABEL_BARE: "1" if bare else "",
         LABEL_DIRECT: " ".join(direct),
         LABEL_PROXIED: " ".join(proxied),
+        LABEL_PARENT: parent,
     }
     return {**foreign(service.labels), **ours}
 
@@ -80,15 +85,19 @@ def aliases(app: App, service: Service, network: str) -> list[str]:
     return list(dict.fromkeys((service.name, f"{app.name}_{service.name}", *asked)))
 
 
-def body(app: App, service: Service, slot: int, *, proxy: bool, bare: bool = False) -> dict[str, Any]:
+def body(
+    app: App, service: Service, slot: int, *, proxy: bool, bare: bool = False, parent: str = ""
+) -> dict[str, Any]:
     """The libpod specification of one container (podman, pkg/specgen/specgen.go, v4.0.0 and later).
 
-    ``bare``: on its networks without aliases.  Raises Refused for a signal that does not exist.
+    ``bare``: on its networks without aliases; ``parent``: the cgroup that is made for it.  Raises Refused for
+    a signal that does not exist.
     """
     made: dict[str, Any] = {
         "name": container_name(app, service, slot, proxy=proxy),
         "image": service.image,
-        "labels": labels(app, service, slot, proxy=proxy, bare=bare),
+        "labels": labels(app, service, slot, proxy=proxy, bare=bare, parent=parent),
+        "cgroup_parent": path_of(parent) if parent else "",
         "env": dict(service.environment),
         "annotations": dict(service.annotations),
         "restart_policy": "no",  # restarts are the agent's: it counts them, and waits ever longer

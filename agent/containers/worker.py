@@ -101,12 +101,15 @@ class Worker:
         meters: Meters,
         unseal: Callable[[str], bytes],
         policy: Callable[[], Policy],
+        draw_parent: Callable[[], str] = lambda: "",
     ) -> None:
+        """``draw_parent`` names the cgroup that is made for a container; empty: none is."""
         self._engine = engine
         self._memory = memory
         self._meters = meters
         self._unseal = unseal
         self._policy = policy
+        self._draw_parent = draw_parent
 
     async def do(self, job: Job, *, proxy: Proxy | None, told: Callable[[Progress], None]) -> None:
         """Do a step.  Raises Refused, LinkDown."""
@@ -123,14 +126,18 @@ class Worker:
                     await self._return(job, name)
                 await self._memory.started(name, job.app.name)
                 # Whatever is to be known of its end: it may come before `start` returns.
-                self._meters.meet(name, job.id(name), await self._engine.init(job.id(name)))
+                pid = await self._engine.init(job.id(name))
+                self._meters.meet(name, job.id(name), pid, net=_has_network(job))
                 await self._engine.start(job.id(name))
             case Switch(name):
                 await self._switch(job, name)
             case Create(name, _, slot, bare):
                 self._check_links(job)
                 await self._memory.removed([name])  # of one that had this name before
-                await self._engine.create(spec.body(job.app, job.service, slot, proxy=job.proxy, bare=bare))
+                parent = self._draw_parent()
+                await self._engine.create(
+                    spec.body(job.app, job.service, slot, proxy=job.proxy, bare=bare, parent=parent)
+                )
             case Remove(name):
                 await self._engine.remove(job.id(name))
                 await self._memory.removed([name])
@@ -301,6 +308,12 @@ class Worker:
                     if not any([await proxy.sessions(route, name) for route in routes]):
                         return
                     await asyncio.sleep(DRAIN_LOOK_S)
+
+
+def _has_network(job: Job) -> bool:
+    """Whether the container to be started has a network that is not also another's."""
+    service = find_service(job.app, getattr(job.step, "service", ""))
+    return service is not None and not service.network_mode
 
 
 async def _once(

@@ -63,7 +63,7 @@ class Traffic:
         return self.connections.get(name, 0)
 
 
-def no_counters(pid: int) -> Counters:
+def no_counters(pid: int, *, net: bool = False) -> Counters:
     """Processes of an engine in memory count nothing."""
     raise Refused(f"there is no process {pid}", code="not-found")
 

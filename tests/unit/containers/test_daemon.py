@@ -26,10 +26,9 @@ class Machine:
     def install(self, name: str) -> None:
         (self.bin / name).touch(mode=0o755)
 
-    def deviations(self, storage: Path | None = None) -> dict[str, Any]:
-        return daemon.deviations(
-            storage, status=self.status, unified=self.unified, path=f"/nowhere:{self.bin}:"
-        )
+    def deviations(self, storage: Path | None = None, user: int = 0) -> dict[str, Any]:
+        path = f"/nowhere:{self.bin}:"
+        return daemon.deviations(storage, status=self.status, unified=self.unified, path=path, user=user)
 
 
 @pytest.fixture
@@ -58,9 +57,13 @@ def test_cgroups_of_both_versions_need_runc(machine: Machine) -> None:
 
 def test_a_storage_of_its_own_shares_nothing(machine: Machine) -> None:
     one, other = machine.deviations(Path("/a/containers")), machine.deviations(Path("/b/containers"))
-    assert one["engine"] == {"lock_type": "file"}
+    assert one["engine"] == {"lock_type": "file", "cgroup_manager": "cgroupfs"}
     assert one["network"]["network_backend"] == "netavark"
     assert one["network"]["default_subnet_pools"] != other["network"]["default_subnet_pools"]
+
+
+def test_who_is_not_root_leaves_cgroups_to_systemd(machine: Machine) -> None:
+    assert machine.deviations(Path("/a/containers"), user=1000)["engine"] == {"lock_type": "file"}
 
 
 def test_everything_of_a_storage_is_below_it_or_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ class Scene:
         self.meters = Meters(lambda: 0, self.died.set, self._open)
         self.kills(0)
 
-    def _open(self, pid: int) -> Counters:
+    def _open(self, pid: int, *, net: bool = False) -> Counters:
         self.opened += 1
         descriptor = os.open(self._file, os.O_RDONLY)
         return Counters({"oom_kills": (File("memory.events", "oom_kill"), descriptor)})

@@ -170,7 +170,14 @@ def test_labels_tell_what_a_container_is() -> None:
         "lichen.bare": "",
         "lichen.proxied": "",
         "lichen.direct": ":53/udp",
+        "lichen.parent": "",
     }
+
+
+def test_a_cgroup_that_is_made_for_it_is_found_by_its_label() -> None:
+    made = body(app(PLAIN), PLAIN, 0, proxy=True, parent="board_x")
+    assert (made["cgroup_parent"], made["labels"]["lichen.parent"]) == ("/lichen/board_x", "board_x")
+    assert "cgroup_parent" not in body(app(PLAIN), PLAIN, 0, proxy=True)
 
 
 def test_ports_of_several_containers_are_the_proxys() -> None:
