@@ -43,6 +43,7 @@ from hub.fleet.renewal import Renewal
 from hub.fleet.retention import Retention
 from hub.fleet.revocation import Revocation
 from hub.fleet.throttle import Throttle
+from hub.ledger.witness import Witness
 from hub.rotation import Rotation
 from hub.store.database import Store
 from hub.web.parts import Parts
@@ -74,6 +75,7 @@ class App:
             stack.enter_context(held(directory.lock, "a hub"))
             # Password hashes and certificates: work for a processor, one piece at a time.
             executor = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="keys"))
+            reading = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="usage"))
             store = await stack.enter_async_context(Store.open(directory.database))
             self._store = store
             stack.callback(self._forget_store)
@@ -95,7 +97,7 @@ class App:
                 executor=executor,
             )
 
-            fleet = await _fleet(directory, config, store, keys, authority, desk, executor)
+            fleet = await _fleet(directory, config, store, keys, authority, desk, executor, reading)
             application = build(_parts(config, store, keys, authority, fleet, desk, announcement, executor))
             async with serve(application, config, authority.server_context()), asyncio.TaskGroup() as group:
                 turning = rotation.run(
@@ -135,6 +137,7 @@ class _Fleet:
     revocation: Revocation
     throttle: Throttle
     retention: Retention
+    witness: Witness
 
     def start(self, group: asyncio.TaskGroup, announcement: Announcement, desk: Desk) -> None:
         """Begin to hear."""
@@ -148,12 +151,15 @@ class _Fleet:
             self.throttle,
             self.alerts,
             orders=desk.orders.run,
+            receipts=self.witness.speak,
         )
         group.create_task(self.broker.run(), name="broker")
         group.create_task(kept, name="link")
         group.create_task(self.alerts.run(), name="alerts")
         group.create_task(self.ingest.corrections.run(), name="corrections")
         group.create_task(self.retention.run(), name="retention")
+        group.create_task(self.witness.run(), name="witness")
+        group.create_task(self.witness.watch(), name="late logs")
 
 
 async def _fleet(
@@ -164,6 +170,7 @@ async def _fleet(
     authority: Authority,
     desk: Desk,
     executor: ThreadPoolExecutor,
+    reading: ThreadPoolExecutor,
 ) -> _Fleet:
     """The picture of the fleet as it was stored, and a broker that is closed to revoked boards."""
     latest = Latest()
@@ -172,6 +179,8 @@ async def _fleet(
     await alerts.load()
     commands = Commands(store, keys, now_ms)
     allowances = Allowances(config.limits, time.monotonic)
+    per_day = config.limits.usage_bytes_per_day
+    witness = Witness(store, keys, now_ms, alerts=alerts, bytes_per_day=per_day, executor=reading)
     ingest = Ingest(
         store,
         latest,
@@ -179,6 +188,7 @@ async def _fleet(
         alerts=alerts,
         commands=commands,
         apps=desk.reports,
+        usage=witness,
         allowances=allowances,
         commit_every_ms=config.commit_every_ms,
     )
@@ -188,7 +198,7 @@ async def _fleet(
     await revocation.enforce()
     throttle = Throttle(allowances, alerts, deny=broker.throttle)
     retention = Retention(store, config.retention, now_ms)
-    return _Fleet(latest, alerts, commands, ingest, broker, revocation, throttle, retention)
+    return _Fleet(latest, alerts, commands, ingest, broker, revocation, throttle, retention, witness)
 
 
 def _parts(
@@ -228,6 +238,7 @@ def _parts(
         renewal=Renewal(store, authority, keys, now_ms, document=document, executor=executor),
         revocation=revocation,
         desk=desk,
+        witness=fleet.witness,
         counters=fleet.ingest.counters,
         storage=fleet.retention.storage,
         now_ms=now_ms,

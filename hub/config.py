@@ -56,6 +56,9 @@ class Limits:
     """Bytes a second, as they travel; ten seconds' worth may come at once."""
     sensors: Annotated[int, Range(1, 65_536)] = 512
     """Sensors that one board may ever have reported, under whatever names."""
+    usage_bytes_per_day: Annotated[int, Range(65_536, 2**40)] = 8 * 1024 * 1024
+    """Bytes of its usage log that one board may add in a day; what it does not use of that it may use later,
+    for up to 60 days. A board with three apps writes less than half a megabyte."""
 
 
 @dataclass(frozen=True, slots=True)

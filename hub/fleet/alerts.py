@@ -17,6 +17,8 @@ board, or decides what is stored.
 | hub-behind | the hub | a minute without dropping anything |
 | broker-down | the hub | its broker answers |
 
+and what others find, by `found`: `hub.ledger.witness` those of usage logs (usage-...).
+
 **Silence** needs no look at each board each second: a look at all of them tells which could be
 silent first, and when.  In a fleet that is well that is two intervals away.
 """
@@ -34,6 +36,7 @@ from agent.wire.errors import Busy, LichenError, Refused
 from agent.wire.messages import Problem
 from hub.fleet.commit import WHY, Commit
 from hub.fleet.latest import BoardLatest, Latest
+from hub.fleet.patience import LOGGED, LOST_HINTS, QUIET_S
 from hub.fleet.sightings import Owner, Sightings
 from hub.fleet.silence import silent_at_ms
 from hub.store import boards, problems
@@ -61,23 +64,6 @@ RETURN_MS = 360_000
 BROKER_GRACE_S = 15.0
 CLOCK_JUMP_MS = 10_000
 DISK_LOW_PART, DISK_LOW_BYTES = 0.05, 2**30
-
-QUIET_S = {
-    "limits-exceeded": 300.0,
-    "messages-refused": 900.0,
-    "readings-gap": 86_400.0,
-    "identity-twice": 3_600.0,
-    "hub-behind": 60.0,
-}
-"""How long after the last sign of it a problem is over.  Others end when they are told to."""
-
-LOGGED = {"identity-twice", "hub-disk-low"}
-"""What nobody else writes to the journal; a fleet that falls silent at once is no news for it."""
-
-LOST_HINTS = {
-    "outbox-full": "[outbox] max_bytes in its agent.toml gives it more room for the next outage",
-    "lost": "its state was deleted or set back, or this hub was restored from a backup",
-}
 
 
 class Alerts:
@@ -119,18 +105,18 @@ class Alerts:
             is_new = commit.believed[board] != self._silent[board]
             if is_new and self._latest.boards[board].presence == "online":
                 del self._silent[board]
-                self._clear(board, "board-silent")
+                self.over(board, "board-silent")
         for board in commit.abouts:  # which may have shortened its interval
             known = self._latest.boards[board]
             if board not in self._silent:
                 self._look_by(_clock_s() + (self._silent_at_ms(known) - self._now_ms()) / 1000)
         for gap in commit.gaps:
             lost = f"{gap.count} readings are lost for good: {WHY[gap.reason]}"
-            self._raise(gap.board, "readings-gap", lost, LOST_HINTS[gap.reason])
+            self.found(gap.board, "readings-gap", lost, LOST_HINTS[gap.reason])
         for board in commit.returned:
             sentence = "Two machines use the identity of this board, and push each other out"
             hint = "a card was copied: on one of them remove the state directory, and let it join anew"
-            self._raise(board, "identity-twice", sentence, hint, "fail")
+            self.found(board, "identity-twice", sentence, hint, "fail")
         for dropped in commit.dropped:
             self.refused(dropped.board, dropped.sentence)
         self._written()
@@ -140,12 +126,12 @@ class Alerts:
         code = "hub-disk-full" if error.code == "disk-full" else "hub-store-failing"
         sentence = f"The hub cannot write to its database: {error}"
         hint = error.hint or "boards keep what they measure, and send it when it goes on"
-        self._raise(None, code, sentence, hint, "fail", times=0)
+        self.found(None, code, sentence, hint, "fail", times=0)
 
     def refused(self, board: str, sentence: str) -> None:
         """A message of a board was not believed."""
         hint = "a damaged or foreign program uses this board's certificate; if in doubt, revoke the board"
-        self._raise(board, "messages-refused", f"The hub refuses messages of this board: {sentence}", hint)
+        self.found(board, "messages-refused", f"The hub refuses messages of this board: {sentence}", hint)
 
     def exceeded(self, board: str, *, out_for_s: float = 0.0) -> None:
         """A message of a board was beyond its limits; ``out_for_s``: nothing more is taken for so long."""
@@ -156,12 +142,12 @@ class Alerts:
         if until_s > _clock_s():  # some messages may still be on their way
             sentence = f"The board went on sending more than it may, so it is kept out for {for_s:.0f} s"
         hint = "look for a program in a loop on it; [limits] in hub.toml says what a board may send"
-        self._raise(board, "limits-exceeded", sentence, hint, longer_s=out_for_s)
+        self.found(board, "limits-exceeded", sentence, hint, longer_s=out_for_s)
 
     def behind(self) -> None:
         """Readings were dropped unread, as more comes than can be committed."""
         hint = "boards keep them and send them again; see what else uses this machine's disk and processor"
-        self._raise(None, "hub-behind", "More comes in than the hub can commit", hint)
+        self.found(None, "hub-behind", "More comes in than the hub can commit", hint)
 
     def broker_lost(self) -> None:
         """The hub has no connection to its broker."""
@@ -173,7 +159,7 @@ class Alerts:
         """It has one: from now on boards can be heard."""
         self._broker_lost_s = None
         self._listening_ms = self._now_ms()
-        self._clear(None, "broker-down")
+        self.over(None, "broker-down")
 
     def unsaved(self) -> list[ProblemRow]:
         """Problems that no row tells of, because the store takes none; their id is 0."""
@@ -249,7 +235,7 @@ class Alerts:
         elif _clock_s() - self._broker_lost_s >= BROKER_GRACE_S:
             sentence = "The hub cannot reach its own broker, so it hears no board"
             hint = "its journal says why: `journalctl -u lichen-hub`, or where `lichen-hub run` prints"
-            self._raise(None, "broker-down", sentence, hint, "fail", times=0)
+            self.found(None, "broker-down", sentence, hint, "fail", times=0)
         for owner in self._seen.owners():
             if owner is not None and owner not in self._latest.boards and owner not in self._unheard:
                 self._silent.pop(owner, None)
@@ -264,12 +250,12 @@ class Alerts:
     def _check_disk(self) -> None:
         free, total = self._disk()
         if free >= min(DISK_LOW_PART * total, DISK_LOW_BYTES):
-            self._clear(None, "hub-disk-low")
+            self.over(None, "hub-disk-low")
             return
         left = words.plain(words.value(free, "By"))
         sentence = f"The hub's disk is nearly full: {left} are left"
         hint = "make room on the file system of the hub's directory; [retention] says what may stay"
-        self._raise(None, "hub-disk-low", sentence, hint, times=0)
+        self.found(None, "hub-disk-low", sentence, hint, times=0)
 
     def _check_silence(self) -> None:
         """Raise what is due, and find out who is next."""
@@ -309,11 +295,11 @@ class Alerts:
             sentence, since_ms = f"The board is silent, and should report every {every}", known.heard_ms
         self._silent[board] = since_ms
         hint = "see to its power and its network; `lichen-agent doctor` on it says more"
-        self._raise(board, "board-silent", sentence, hint, "fail", since_ms=since_ms)
+        self.found(board, "board-silent", sentence, hint, "fail", since_ms=since_ms)
 
     # --- the bookkeeping -----------------------------------------------------------------------------
 
-    def _raise(
+    def found(
         self,
         owner: Owner,
         code: str,
@@ -325,6 +311,10 @@ class Alerts:
         times: int = 1,
         longer_s: float = 0.0,
     ) -> None:
+        """A problem is there: it begins, or goes on.
+
+        ``times``: how often it happened since it was found last, 0 for a state that only goes on.
+        """
         now_s, since_ms = _clock_s(), self._now_ms() if since_ms is None else since_ms
         problem = Problem(code, sentence[:LONGEST], hint, severity, since_ms)
         quiet_s = QUIET_S.get(code, math.inf) + longer_s
@@ -337,7 +327,8 @@ class Alerts:
             self._write_fresh_s = now_s + FRESH_S
             self._bell.set()
 
-    def _clear(self, owner: Owner, code: str) -> None:
+    def over(self, owner: Owner, code: str) -> None:
+        """A problem has ended, if there was one."""
         if not self._seen.has(owner, code):
             return
         unsaved = self._seen.cleared(owner, code)
@@ -350,7 +341,7 @@ class Alerts:
 
     def _written(self) -> None:
         for code in ("hub-disk-full", "hub-store-failing"):
-            self._clear(None, code)
+            self.over(None, code)
 
     def _look_by(self, at_s: float) -> None:
         if at_s < self._look_s:

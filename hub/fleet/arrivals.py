@@ -15,6 +15,7 @@ from agent.wire.decode import decode_json
 from agent.wire.envelope import MAX_INFLATED, unpack
 from agent.wire.errors import Refused
 from agent.wire.messages import About, Batch, Presence, Reply, read_batch
+from agent.wire.package import Package, read_package
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +74,19 @@ class ReplyCame:
     reply: Reply
 
 
+@dataclass(frozen=True, slots=True)
+class UsageCame:
+    """A package of a usage log, or a question about one; for the witness."""
+
+    board: str
+    package: Package
+
+
 Arrival = ReadingsCame | PresenceCame | AboutCame | AppsCame
-LEAVES = frozenset({"readings", "presence", "about", "apps", "reply", "stream"})
+LEAVES = frozenset({"readings", "presence", "about", "apps", "usage", "reply", "stream"})
 
 
-def read_arrival(message: Message, at_ms: int) -> Arrival | ReplyCame | LinesCame | None:
+def read_arrival(message: Message, at_ms: int) -> Arrival | UsageCame | ReplyCame | LinesCame | None:
     """Unpack, decode and check a message that came at ``at_ms`` by the hub's clock.
 
     None when it says nothing to ingest: an emptied retained topic, or one for somebody else.
@@ -94,6 +103,8 @@ def read_arrival(message: Message, at_ms: int) -> Arrival | ReplyCame | LinesCam
     if topic.leaf == "presence":
         presence = decode_json(Presence, payload, max_bytes=MAX_INFLATED)
         return PresenceCame(topic.board, at_ms, presence, message.retain)
+    if topic.leaf == "usage":
+        return UsageCame(topic.board, read_package(payload))
     if topic.leaf == "reply":
         reply = decode_json(Reply, payload, max_bytes=MAX_INFLATED)
         if reply.id != topic.id:

@@ -2,16 +2,19 @@
 
 Owns the order of the checks, cheapest first: a board that sends too much is stopped before its
 message is looked into.  Ingest asks for each message.  What is stopped is counted, and the board
-named in a problem.  Replies to commands, and lines of logs, go to whoever waits for them, and end here.
+named in a problem.  Replies to commands, lines of logs, and packages of usage logs go to whoever cares for
+them, and end here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol
 
 from agent.base.broker import Message
 from agent.wire.errors import Refused
+from agent.wire.package import Package
 from hub.fleet.alerts import Alerts
 from hub.fleet.arrivals import (
     Arrival,
@@ -19,6 +22,7 @@ from hub.fleet.arrivals import (
     PresenceCame,
     ReadingsCame,
     ReplyCame,
+    UsageCame,
     read_arrival,
     sender,
 )
@@ -26,6 +30,13 @@ from hub.fleet.commands import Commands
 from hub.fleet.latest import Latest
 from hub.fleet.limits import Allowances
 from hub.fleet.tally import Tally
+
+
+class TakesUsage(Protocol):
+    """Who cares for usage logs (`hub.ledger.witness`)."""
+
+    def offer(self, board: str, package: Package) -> None:
+        """A package came; the answer is not waited for."""
 
 
 class Gate:
@@ -40,6 +51,7 @@ class Gate:
         commands: Commands,
         allowances: Allowances,
         tally: Tally,
+        usage: TakesUsage,
     ) -> None:
         self._latest = latest
         self._now_ms = now_ms
@@ -47,6 +59,7 @@ class Gate:
         self._commands = commands
         self._allowances = allowances
         self._tally = tally
+        self._usage = usage
 
     def take(self, message: Message, *, crowded: bool) -> Arrival | None:
         """What ``message`` says to ingest, or None; ``crowded``: too much waits to take readings."""
@@ -69,6 +82,10 @@ class Gate:
             return None
         if isinstance(arrival, ReplyCame):
             self._commands.replied(arrival.board, arrival.reply)
+            return None
+        if isinstance(arrival, UsageCame):
+            self._tally.messages["usage"] += 1
+            self._usage.offer(arrival.board, arrival.package)
             return None
         if isinstance(arrival, LinesCame):
             self._commands.streamed(arrival.board, arrival.id, arrival.lines)

@@ -42,7 +42,7 @@ from hub.fleet.boots import BootNews, KnownBoots
 from hub.fleet.commands import Commands
 from hub.fleet.commit import Commit, Stored
 from hub.fleet.corrections import Corrections
-from hub.fleet.gate import Gate
+from hub.fleet.gate import Gate, TakesUsage
 from hub.fleet.latest import Latest, newest
 from hub.fleet.limits import Allowances
 from hub.fleet.rollup import Fold
@@ -88,6 +88,7 @@ class Ingest:
         alerts: Alerts,
         commands: Commands,
         apps: TakesApps,
+        usage: TakesUsage,
         allowances: Allowances,
         commit_every_ms: int = 100,
         fold_every_s: float = 60.0,
@@ -106,7 +107,13 @@ class Ingest:
         self._alerts, self._commands, self._allowances = alerts, commands, allowances
         self._apps = apps
         self._gate = Gate(
-            latest, now_ms, alerts=alerts, commands=commands, allowances=allowances, tally=self._tally
+            latest,
+            now_ms,
+            alerts=alerts,
+            commands=commands,
+            allowances=allowances,
+            tally=self._tally,
+            usage=usage,
         )
         self._fold = Fold()
         self._fold_due_s = 0.0  # by the loop's clock

@@ -40,10 +40,12 @@ async def keep(
     alerts: Alerts,
     *,
     orders: Callable[[Session], Coroutine[Any, Any, NoReturn]],
+    receipts: Callable[[Session], Coroutine[Any, Any, NoReturn]],
 ) -> NoReturn:
     """Stay connected, ingest what boards say, and tell them what the hub has to say.
 
-    ``orders`` publishes orders on a session until its link ends (`hub.apps.orders`).
+    ``orders`` and ``receipts`` publish those on a session until its link ends (`hub.apps.orders`,
+    `hub.ledger.witness`).
     """
     address = Address(client_id=CLIENT, unix=broker.settings.socket, username=HUB_USER)
     attempt = 0
@@ -59,6 +61,7 @@ async def keep(
                 group.create_task(commands.run(session), name="commands")
                 group.create_task(announcement.run(session), name="announce")
                 group.create_task(orders(session), name="orders")
+                group.create_task(receipts(session), name="receipts")
                 group.create_task(revocation.run(session, connect, address), name="revocation")
                 group.create_task(throttle.run(connect, address), name="throttle")
         except* LinkDown as errors:

@@ -41,6 +41,7 @@ class LogRow:
     epoch: str
     begun_ms: int
     heard_ms: int
+    stored_ms: int
     claimed: int
     size: int
     entry_bytes: int
@@ -195,6 +196,7 @@ async def add_log(tx: Tx, board: str, epoch: str, at_ms: int) -> LogRow:
         "epoch": epoch,
         "begun_ms": at_ms,
         "heard_ms": at_ms,
+        "stored_ms": at_ms,
         "claimed": 0,
         "size": 0,
         "entry_bytes": 0,

@@ -21,6 +21,7 @@ from sqlalchemy import Select, and_, func, select, tuple_
 from agent.wire.errors import Refused
 from hub.store.database import Tx
 from hub.store.ledgers import RECORD_COLUMNS, CheckpointRow, ConflictRow, LogRow, RecordRow
+from hub.store.schema import boards
 from hub.store.usage_schema import (
     usage_checkpoints,
     usage_conflicts,
@@ -68,24 +69,37 @@ class Sums:
 
 
 async def list_logs(
-    tx: Tx, *, boards: Collection[str] | None = None, limit: int = 200, after: int = 0
+    tx: Tx, *, of: Collection[str] | None = None, limit: int = 200, after: int = 0
 ) -> list[LogRow]:
     """The logs of these boards (ids), or of all, in the order in which the hub heard of them first.
 
     ``after``: the id of the last one on the page before.
     """
     asked = select(usage_logs).where(usage_logs.c.id > after).order_by(usage_logs.c.id).limit(limit)
-    if boards is not None:
-        asked = asked.where(usage_logs.c.board.in_(boards))
+    if of is not None:
+        asked = asked.where(usage_logs.c.board.in_(of))
     return [LogRow(*row) for row in await tx.execute(asked)]
 
 
-async def current_logs(tx: Tx, boards: Collection[str] | None = None) -> dict[str, LogRow]:
+async def current_logs(tx: Tx, of: Collection[str] | None = None) -> dict[str, LogRow]:
     """The epoch that was heard last of each of these boards, or of all; by board id."""
     newest = select(usage_logs).order_by(usage_logs.c.heard_ms, usage_logs.c.id)
-    if boards is not None:
-        newest = newest.where(usage_logs.c.board.in_(boards))
+    if of is not None:
+        newest = newest.where(usage_logs.c.board.in_(of))
     return {row.board: LogRow(*row) for row in await tx.execute(newest)}
+
+
+async def late_boards(tx: Tx, before_ms: int) -> set[str]:
+    """The boards that have a log, have been online since before then, and of which no entry came since."""
+    newest = (
+        select(usage_logs.c.board, func.max(usage_logs.c.stored_ms).label("stored_ms"))
+        .group_by(usage_logs.c.board)
+        .subquery()
+    )
+    asked = select(boards.c.id).join(newest, newest.c.board == boards.c.id)
+    asked = asked.where(boards.c.presence == "online", boards.c.presence_ms < before_ms)
+    asked = asked.where(boards.c.revoked_ms.is_(None), newest.c.stored_ms < before_ms)
+    return set((await tx.execute(asked)).scalars())
 
 
 async def get_log(tx: Tx, origin: str) -> LogRow:

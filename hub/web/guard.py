@@ -37,6 +37,8 @@ PUBLIC = frozenset(
         "/ca.pem",
         "/join",
         "/renew",
+        "/ledger",  # for who shows the certificate of a board, as the next
+        "/ledger/{epoch}",
         "/login",
         "/login/link",
         "/static/{version}/{path}",
@@ -46,7 +48,7 @@ PUBLIC = frozenset(
 )
 PUBLIC_S = 30
 """What a stranger's request may take: long for a thin line, short enough to hold few of them open."""
-PROGRAMS = frozenset({"/join", "/renew", "/api/v1/login"})
+PROGRAMS = frozenset({"/join", "/renew", "/ledger", "/api/v1/login"})
 """Public addresses that programs post to, who do not say where a request comes from, as browsers do.
 They send no cookie; but any site in a browser could make attempts here until an admin is locked out."""
 

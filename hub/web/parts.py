@@ -20,6 +20,7 @@ from hub.fleet.renewal import Renewal
 from hub.fleet.retention import Storage
 from hub.fleet.revocation import Revocation
 from hub.fleet.tally import Counters
+from hub.ledger.witness import Witness
 from hub.store.database import Store
 
 
@@ -28,9 +29,9 @@ class Parts:
     """The hub as its pages and its API see it.
 
     ``name`` and ``id`` are the hub's own; ``version`` is that of the program; ``ca_pem`` the
-    certificate authority that boards are told to trust; ``desk`` is where apps are cared for;
-    ``counters`` what ingest has counted; ``storage`` how much room readings take; ``now_ms``
-    the hub's clock in milliseconds since the Unix epoch.
+    certificate authority that boards are told to trust; ``desk`` is where apps are cared for,
+    ``witness`` where usage logs are; ``counters`` what ingest has counted; ``storage`` how much room
+    readings take; ``now_ms`` the hub's clock in milliseconds since the Unix epoch.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Parts:
     renewal: Renewal
     revocation: Revocation
     desk: Desk
+    witness: Witness
     counters: Callable[[], Counters]
     storage: Callable[[], Storage]
     now_ms: Callable[[], int]

@@ -28,6 +28,7 @@ BY_CODE = {
     "expired": 410,
     "too-large": 413,
     "too-many": 429,
+    "usage-limit": 429,
     "method": 405,
     "too-slow": 408,
     "misdirected": 421,

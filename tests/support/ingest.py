@@ -15,7 +15,9 @@ from hub.fleet.commands import Commands
 from hub.fleet.ingest import Ingest
 from hub.fleet.latest import Latest
 from hub.fleet.limits import Allowances
+from hub.ledger.witness import Witness
 from hub.store.database import Store
+from support.witnessing import new_witness
 
 KEYS = Keyring.generate()
 ROOM = (2**40, 2**41)
@@ -47,17 +49,20 @@ def new_ingest(
     alerts: Alerts | None = None,
     commands: Commands | None = None,
     desk: Desk | None = None,
+    witness: Witness | None = None,
     limits: Limits | None = None,
     **options: Any,
 ) -> Ingest:
     """An ingest; what is not given is made for it alone."""
+    alerts = alerts or new_alerts(store, latest, now_ms)
     return Ingest(
         store,
         latest,
         now_ms,
-        alerts=alerts or new_alerts(store, latest, now_ms),
+        alerts=alerts,
         commands=commands or Commands(store, KEYS, now_ms),
         apps=(desk or new_desk_of(store, now_ms)).reports,
+        usage=witness or new_witness(store, KEYS, now_ms, alerts),
         allowances=Allowances(limits or Limits(), time.monotonic),
         **options,
     )

@@ -50,6 +50,7 @@ from hub.store.database import Store
 from hub.web.parts import Parts
 from hub.web.server import build
 from support.ingest import new_alerts, new_desk_of, new_ingest
+from support.witnessing import at_work, new_witness
 
 ADMIN, PASSWORD = "admin", "correct horse battery"
 STREAM = "s" * 16
@@ -96,11 +97,12 @@ class WebHub:
             async with Store.open(directory / "hub.db") as store:
                 hub = await cls._made(store, directory, executor, plain_http)
                 await hub.access.create_admin(ADMIN, PASSWORD)
-                await hub.start(port)
-                try:
-                    yield hub
-                finally:
-                    await hub.stop()
+                async with at_work(hub.parts.witness):
+                    await hub.start(port)
+                    try:
+                        yield hub
+                    finally:
+                        await hub.stop()
 
     @classmethod
     async def _made(
@@ -148,6 +150,7 @@ class WebHub:
             renewal=renewal,
             revocation=revocation,
             desk=desk,
+            witness=new_witness(store, keys, now_ms, alerts),
             counters=new_ingest(store, latest, now_ms, alerts=alerts, desk=desk).counters,
             storage=lambda: hub.stored if hub else Storage(),
             now_ms=now_ms,

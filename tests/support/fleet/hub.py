@@ -31,6 +31,7 @@ from support.fleet.files import FULL, ROOMY, Folders, quiet
 from support.fleet.machine import true_ms
 from support.fleet.network import Network
 from support.homehub import HomeHub
+from support.witnessing import new_witness
 
 ROOM = (64 * 2**30, 128 * 2**30)
 
@@ -121,6 +122,7 @@ class Hub:
             desk = new_desk(
                 store, self._home.keys, Vault(bytes(32)), true_ms, announced=announcement.announced
             )
+            witness = new_witness(store, self._home.keys, true_ms, alerts)
             ingest = Ingest(
                 store,
                 latest,
@@ -128,6 +130,7 @@ class Hub:
                 alerts=alerts,
                 commands=commands,
                 apps=desk.reports,
+                usage=witness,
                 allowances=allowances,
                 # Less often than in the field, and so with more in between: each costs what ten readings do.
                 commit_every_ms=3000,
@@ -148,10 +151,12 @@ class Hub:
                         throttle,
                         alerts,
                         orders=desk.orders.run,
+                        receipts=witness.speak,
                     ),
                     name="hub: link",
                 )
                 group.create_task(alerts.run(), name="hub: alerts")
+                group.create_task(witness.run(), name="hub: witness")
                 group.create_task(ingest.corrections.run(), name="hub: corrections")
 
     def _forget_store(self) -> None:

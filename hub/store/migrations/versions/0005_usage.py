@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.Column("epoch", sa.String(length=16), nullable=False),
         sa.Column("begun_ms", sa.BigInteger(), nullable=False),
         sa.Column("heard_ms", sa.BigInteger(), nullable=False),
+        sa.Column("stored_ms", sa.BigInteger(), nullable=False),
         sa.Column("claimed", sa.BigInteger(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("entry_bytes", sa.BigInteger(), nullable=False),

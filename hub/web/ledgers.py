@@ -1,0 +1,88 @@
+"""What boards ask about their usage logs over HTTPS: take these entries, give me those back.
+
+For what is too much for MQTT: a board that was away for long, or whose card was set back to an old copy.  The
+certificate of the connection says which board asks, and it sees its own logs alone; what is believed is
+decided by `hub.ledger.witness`.  A refusal is a problem document (RFC 9457) whose type ends in its code.
+
+| request | answer | refused as |
+|---|---|---|
+| POST /ledger, a package | `Receipt` | forbidden, revoked, invalid, usage-limit, too-many, disk-full |
+| GET /ledger/{epoch}?start=N | a package of what is held from there on | forbidden, not-found |
+
+Both speak as the topics ``up/usage`` and ``down/receipt`` do (`agent.wire.package`).
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from agent.wire.errors import Corrupt, Refused
+from agent.wire.package import MAX_ENTRIES, MAX_PACKAGE, Package, encode_package, fitting, read_package
+from agent.wire.usage import origin_of
+from hub.ledger.trees import Tree
+from hub.store import usage
+from hub.store.database import Tx
+from hub.store.ledgers import LogRow
+from hub.web.api.route import json_response
+from hub.web.parts import parts_of
+from hub.web.peer import board_of
+
+MEDIA = "application/octet-stream"
+
+
+async def take(request: web.Request) -> web.Response:
+    """A board sends entries, or asks what is held."""
+    board = _board(request)
+    if (request.content_length or 0) > MAX_PACKAGE:
+        raise Refused(f"a package has at most {MAX_PACKAGE} bytes", code="too-large")
+    body = await request.clone(client_max_size=MAX_PACKAGE).read()
+    try:
+        return json_response(await parts_of(request).witness.take(board, read_package(body)))
+    except Corrupt as error:
+        raise Refused(str(error), code="invalid") from error  # what does not hold is theirs
+
+
+async def give(request: web.Request) -> web.Response:
+    """A board asks for its own entries."""
+    origin = origin_of(_board(request), request.match_info["epoch"])
+    text = request.query.get("start", "0")
+    if not (text.isascii() and text.isdecimal() and len(text) < 18):
+        raise Refused(f"start: {text[:40]!r} is not the index of an entry")
+    async with parts_of(request).store.read() as tx:
+        package = await _held(tx, await usage.get_log(tx, origin), int(text))
+    return web.Response(body=encode_package(package), content_type=MEDIA)
+
+
+async def _held(tx: Tx, log: LogRow, start: int) -> Package:
+    """As many entries from ``start`` on as go into a package, under the newest checkpoint."""
+    newest = await usage.checkpoint(tx, log.id)
+    if newest is None or start >= newest.size:
+        return Package(log.origin, "", start, checkpoint=newest.note if newest else "")
+    held = await usage.entries(tx, log.id, start, min(MAX_ENTRIES, newest.size - start))
+    lost = next((at for at, entry in enumerate(held) if entry is not None), len(held))
+    rest = held[lost:]
+    entries = [entry for entry in rest[: rest.index(None) if None in rest else None] if entry is not None]
+    entries = entries[: fitting(entries)]
+    tree = Tree(tx, log.id)
+    end = start + lost + len(entries)
+    return Package(
+        log.origin,
+        "",
+        start,
+        tuple(entries),
+        tuple(await tree.consistency(end, newest.size)),
+        newest.note,
+        tuple(await tree.leaves(start, lost)) if lost else (),
+    )
+
+
+def _board(request: web.Request) -> str:
+    """The board that the certificate names.  Raises Refused (code "forbidden")."""
+    board = board_of(request)
+    if not board:
+        raise Refused(
+            "this is for boards, which show their certificate",
+            code="forbidden",
+            hint="the log of a board for people and programs is at /tlog/ and in the API",
+        )
+    return board
