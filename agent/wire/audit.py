@@ -46,7 +46,7 @@ from agent.wire.tiles import (
     tile_reader,
     unpack_entries,
 )
-from agent.wire.tlog import EMPTY_ROOT, Checkpoint, subtree_root
+from agent.wire.tlog import EMPTY_ROOT, HASH, Checkpoint, subtree_root
 from agent.wire.usage import HEAD, EpochRecord, HoleRecord, read, split_origin
 
 RECEIPT = "receipt"
@@ -283,15 +283,18 @@ class _Sweep:
         return None
 
     def _hashes(self, tile: Tile) -> list[bytes]:
-        with _at(tile.path):
-            return split_hashes(self._bytes(tile), tile.width)
+        return split_hashes(self._bytes(tile), tile.width)
 
     def _bytes(self, tile: Tile) -> bytes:
+        size = tile.width * HASH
         data = self.fetch(tile.path)
         if data is None and tile.width < WIDTH:
             # SPEC tlog-tiles: clients MAY fetch the full tile as a fallback in case the partial tile is
             # not available anymore.
-            data = (self.fetch(replace(tile, width=WIDTH).path) or b"")[: tile.width * 32] or None
+            full = self.fetch(replace(tile, width=WIDTH).path)
+            data = None if full is None else full[:size]
         if data is None:
             raise Corrupt(f"{tile.path}: the tile is missing")
+        if len(data) != size:
+            raise Corrupt(f"{tile.path}: {len(data)} bytes where {tile.width} hashes take {size}")
         return data

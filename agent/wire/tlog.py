@@ -225,16 +225,20 @@ def check_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], 
 
 
 def check_consistency(old: int, new: int, proof: Sequence[bytes], old_root: bytes, new_root: bytes) -> None:
-    """Check that the tree of ``new`` leaves begins with the tree of ``old``.  Raises Corrupt."""
+    """Check that the tree of ``new`` leaves begins with the tree of ``old``.  Raises Corrupt.
+
+    Every tree begins with the empty one, which takes no proof.
+    """
     if not 0 <= old <= new <= MAX_SIZE:
         raise Corrupt(f"a log of {new} entries cannot have grown from one of {old}")
+    if old < new:
+        _check_hashes(old_root, new_root, *proof)
     if old in (0, new):
         if proof:
             raise Corrupt(f"a proof from {old} to {new} entries has no hashes, not {len(proof)}")
         if old_root != (EMPTY_ROOT if old == 0 else new_root) or (new == 0 and new_root != EMPTY_ROOT):
             raise Corrupt(f"two roots for one log of {old} entries")
         return
-    _check_hashes(old_root, new_root, *proof)
     before, after = _both_roots(old, new, list(proof), old_root)
     if before != old_root or after != new_root:
         which = old if before != old_root else new

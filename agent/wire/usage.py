@@ -276,7 +276,7 @@ def read(entry: bytes) -> Record:
     known = _KINDS.get(kind) if version == 1 else None
     if known is None:
         return Other(version, seq, kind, data)
-    record = decode(known, data, where=f"entry {seq}: ")
+    record = decode(known, data, where=f"entry {seq}")
     _check_span(record)
     return record  # type: ignore[return-value]  # each of _KINDS is one of Known
 
