@@ -142,8 +142,8 @@ class Statement:
 
 
 def encode(statement: Statement) -> bytes:
-    """The bytes of a statement: one line of JSON, keys in the order of the fields, in UTF-8."""
-    return dumps(statement) + b"\n"
+    """The bytes of a statement: JSON in UTF-8 without blanks, keys in the order of the fields."""
+    return dumps(statement)
 
 
 def read_statement(data: bytes) -> Statement:

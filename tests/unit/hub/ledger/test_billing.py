@@ -350,7 +350,7 @@ def test_the_bytes_themselves() -> None:
         '"origin":"bbbbbbbbbbbbbbbb/usage/eeeeeeeeeeeeeeee","app":"blog","service":"web","sensor":"",'
         '"is_uncertain":false,"from_ms":1793491200000,"to_ms":1793491800000,"leaves":"0",'
         '"charges":[{"meter":"cpu_hour","quantity":"3600000000","price":20000,"amount":20000,'
-        '"currency":"EUR","card":"house@2026-01-01"}]}],"totals":[{"currency":"EUR","amount":20000}]}\n'
+        '"currency":"EUR","card":"house@2026-01-01"}]}],"totals":[{"currency":"EUR","amount":20000}]}'
     )
 
 
