@@ -57,6 +57,16 @@ def test_a_log_with_tiles_on_three_levels_is_good() -> None:
     ):
         with pytest.raises(Corrupt, match=place):
             check(log.files | {path: flipped(log.files[path], 5)})
+
+
+# --- the receipt -------------------------------------------------------------------------------------
+
+
+def test_a_receipt_in_a_file_or_in_the_checkpoint() -> None:
+    log = UsageLog.of(300)
+    found = check(log.export(receipt=299))
+    assert (found.receipt_size, found.receipt_at_s) == (299, AT_S)
+    found = check(log.export() | {"checkpoint": log.cosigned(at_s=AT_S + 9).encode()})
     assert (found.receipt_size, found.receipt_at_s) == (300, AT_S + 9)
     without = audit(log.export(receipt=299).get, BOARD.verifier)
     assert (without.receipt_size, without.receipt_at_s) == (None, None)
