@@ -37,7 +37,7 @@ from agent.usage.volume import Volume
 from agent.wire.cosignature import CosignatureVerifier
 from agent.wire.errors import LichenError, Refused
 from agent.wire.note import Signer
-from agent.wire.usage import ContainerRecord, Known, encode
+from agent.wire.usage import ContainerRecord, Known, Record, encode
 
 T = TypeVar("T")
 KEEP_DAYS = 35
@@ -65,13 +65,15 @@ class Ledger:
     """The current log of a board.  Made by `Ledger.open`.
 
     ``committed`` rings after every change, and once at the open.  ``last`` is the last record of each run
-    that has not ended, as it was found at the open; what was appended since is not in it.
+    whose counters may go on, ``latest`` the last of each other kind, as they were found at the open; what was
+    appended since is not in them.
     """
 
     def __init__(self, epochs: Epochs, disk: Disk) -> None:
         self.committed = asyncio.Event()
         self.state = LedgerState()
         self.last: dict[str, ContainerRecord] = {}
+        self.latest: dict[str, Record] = {}
         self._epochs = epochs
         self._disk = disk
         self._open: Volume | None = None  # of the thread
@@ -285,6 +287,7 @@ class Ledger:
         volume, found = Volume.open(folder, self._epochs.sealer(folder.name), self._disk)
         if not self.state.origin:
             self.last = _last_of(volume, found)
+            self.latest = found.others()
         self._open = volume
         return volume
 
@@ -315,7 +318,7 @@ def _state_of(volume: Volume) -> LedgerState:
 
 
 def _last_of(volume: Volume, found: Found) -> dict[str, ContainerRecord]:
-    """The last record of each run that has not ended, those that lie aside included."""
+    """The last record of each run whose counters may go on, those that lie aside included."""
     beside = Found()
     for entry in volume.aside.entries():
         beside.note_run(entry)

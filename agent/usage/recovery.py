@@ -22,7 +22,7 @@ from agent.usage.seals import Seal, read_seal
 from agent.usage.segments import Segment, damaged
 from agent.wire.errors import Corrupt, Refused
 from agent.wire.tlog import Frontier, leaf_hash
-from agent.wire.usage import ContainerRecord, head, read
+from agent.wire.usage import ContainerRecord, Record, head, read
 
 CHUNK_BYTES = 65_536
 _RUN = re.compile(rb'"run":"((?:[^"\\]|\\.)*)"')
@@ -37,7 +37,7 @@ class Found:
     """What is on the disk of one log.
 
     ``before`` is the tree of the entries before the first segment, ``tree`` that of all.  ``runs`` is the
-    last entry of each run that has not ended.
+    last entry of each cgroup in which runs are counted, ``latest`` the last one of each other kind.
     """
 
     segments: list[Segment] = field(default_factory=list)
@@ -47,24 +47,35 @@ class Found:
     checkpoint: Seal | None = None
     torn_bytes: int = 0
     runs: dict[bytes, bytes] = field(default_factory=dict)
+    latest: dict[str, bytes] = field(default_factory=dict)
 
     def note_run(self, entry: bytes) -> None:
-        """Remember a record of a container as the last of its run."""
+        """Remember a record of a container as the last of its run.
+
+        The counters of one that has ended count in those of the next that has its stem (what is before the
+        point, `agent.usage.lives`); one without a cgroup above (a ":" in it) has none.
+        """
         # Inside of a string each quotation mark has a backslash before it, so this is the key itself.
         match = _RUN.search(entry)
         if match is None:
             return
-        self.runs.pop(match[1], None)
-        if _ENDED not in entry:
-            self.runs[match[1]] = entry
+        stem = match[1].partition(b".")[0]
+        self.runs.pop(stem, None)
+        if _ENDED not in entry or b":" not in stem:
+            self.runs[stem] = entry
 
     def last(self) -> dict[str, ContainerRecord]:
-        """The last record of each run that has not ended."""
+        """The last record of each run that may go on, or whose counters may."""
         records = (_readable(entry) for entry in self.runs.values())
         return {record.run: record for record in records if isinstance(record, ContainerRecord)}
 
+    def others(self) -> dict[str, Record]:
+        """The last record of each other kind."""
+        records = ((kind, _readable(entry)) for kind, entry in self.latest.items())
+        return {kind: record for kind, record in records if record is not None}
 
-def _readable(entry: bytes) -> object:
+
+def _readable(entry: bytes) -> Record | None:
     try:
         return read(entry)
     except Refused:  # of a version that knew more: its run goes on from what is measured now
@@ -144,6 +155,8 @@ class _Walk:
                 raise damaged(self._path, frame.at, found.tree.size, f"it is entry {seq}")
             if kind == "container":
                 found.note_run(entry)
+            else:
+                found.latest[kind] = entry
         self._hashes += b"".join(found.tree.append(leaf))
         if len(self._hashes) >= CHUNK_BYTES:
             self._flush()
