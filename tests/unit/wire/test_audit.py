@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.wire.audit import Audit, audit
-from agent.wire.cosignature import Cosigner, add_signature, cosign
+from agent.wire.cosignature import CosignatureVerifier, Cosigner, add_signature, cosign
 from agent.wire.errors import Corrupt, Refused
-from agent.wire.note import Signer, generate, sign
+from agent.wire.note import Signer, Verifier, generate, sign
+from agent.wire.proofs import ProofFile
 from agent.wire.tiles import WIDTH, Tile, pack_entries, tile_bytes, tiles_of
 from agent.wire.tlog import Checkpoint, Frontier, leaf_hash
 from agent.wire.usage import EpochRecord, HoleRecord, encode, read
 from support.logs import AT_S, BOARD, LOG, ORIGIN, WITNESS, UsageLog, entry, record, salt_of, short_entry
+
+VECTORS = Path(__file__).parents[2] / "vectors" / "usage-log"
 
 Files = dict[str, bytes]
 
@@ -57,6 +61,20 @@ def test_a_log_with_tiles_on_three_levels_is_good() -> None:
     ):
         with pytest.raises(Corrupt, match=place):
             check(log.files | {path: flipped(log.files[path], 5)})
+
+
+def test_the_log_of_the_vectors_is_good_and_written_as_ever() -> None:
+    """A whole log, its proof and its keys as files: for other languages, and so that no byte ever changes."""
+    log = UsageLog.of(5)
+    files = log.export(receipt=4)
+    assert {path: (VECTORS / path).read_bytes() for path in files} == files
+    _, log_key, hub_key = (VECTORS / "keys.txt").read_text().splitlines()
+    found = audit(files.get, Verifier.parse(log_key), CosignatureVerifier.parse(hub_key))
+    assert (found.entries, found.receipt_size, found.receipt_at_s) == (5, 4, AT_S)
+    text = (VECTORS / "3.tlog-proof").read_text()
+    assert log.proof(3).text() == text
+    proven = ProofFile.parse(text).verify(None, Verifier.parse(log_key), [CosignatureVerifier.parse(hub_key)])
+    assert proven.entry == entry(3)
 
 
 # --- the receipt -------------------------------------------------------------------------------------
