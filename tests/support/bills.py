@@ -58,10 +58,11 @@ class Log:
     origin: str
     records: Sequence[Known]
     size: int | None = None
+    root: str = ROOT
 
     @property
     def checkpoint(self) -> Checkpoint:
-        return Checkpoint(self.origin, len(self.records) if self.size is None else self.size, ROOT)
+        return Checkpoint(self.origin, len(self.records) if self.size is None else self.size, self.root)
 
 
 def stamps_of(records: Sequence[Common]) -> list[Stamp]:
