@@ -19,6 +19,7 @@ from typing import Literal
 
 from agent.wire.apps import Apps, AppState
 from hub.apps.orders import Orders
+from hub.apps.view import what_is_left
 from hub.store import app_reports, events, orders, placements
 from hub.store.database import Tx
 from hub.store.orders import OrderRow
@@ -166,14 +167,14 @@ async def _consider(tx: Tx, open: OpenResult, apps: Apps, at_ms: int) -> bool:
         tx,
         at_ms=at_ms,
         kind=f"app-{verdict.outcome}",
-        text=_sentence(result, verdict),
+        text=_sentence(result, verdict, _state(apps, result.app)),
         board=result.board,
         actor="board",
     )
     return verdict.outcome == "gone" and open.is_ordered
 
 
-def _sentence(result: Result, verdict: Verdict) -> str:
+def _sentence(result: Result, verdict: Verdict, said: AppState | None) -> str:
     what = f"revision {result.revision} of {result.app}"
     match verdict.outcome:
         case "gone":
@@ -184,8 +185,8 @@ def _sentence(result: Result, verdict: Verdict) -> str:
             return f"{what} is stopped"
         case "refused":
             return f"refused {what}: {verdict.reason or 'no reason given'}"
-    runs = f"revision {verdict.running} runs" if verdict.running else "nothing of it runs"
-    return f"{what} failed: {verdict.reason or 'no reason given'}; {runs}"
+    left = what_is_left(result.revision, verdict.running, said)
+    return f"{what} failed: {verdict.reason or 'no reason given'}; {left}"
 
 
 def _state(apps: Apps, name: str) -> AppState | None:

@@ -247,8 +247,8 @@ def _settled(result: Result, said: AppState | None) -> tuple[State, str, str]:
     if result.outcome == "refused":
         return "refused", result.reason or "the board does not take the order", result.hint
     if result.outcome == "failed":
-        runs = f"revision {result.running} runs" if result.running else "nothing of it runs"
-        return "failed", f"{result.reason or 'it did not come up'}; {runs}", result.hint
+        left = what_is_left(result.revision, result.running, said)
+        return "failed", f"{result.reason or 'it did not come up'}; {left}", result.hint
     if said is not None and said.revision == result.revision:
         if said.state in ("degraded", "failed"):
             return said.state, said.step or "not all of it runs", ""
@@ -257,6 +257,26 @@ def _settled(result: Result, said: AppState | None) -> tuple[State, str, str]:
         if said.state == "stopped":
             return "stopped", "stopped", ""
     return ("stopped", "stopped", "") if result.outcome == "stopped" else ("running", "running", "")
+
+
+def what_is_left(revision: int, running: int, said: AppState | None) -> str:
+    """What there is of an app on a board where a revision failed, in a clause.
+
+    ``running`` is what the board named when it did; what it has ``said`` since is newer, if it is about that.
+
+    >>> what_is_left(2, 1, None), what_is_left(1, 0, None)
+    ('revision 1 runs', 'nothing of it runs')
+    """
+    failure = said.failure if said is not None and said.revision == revision else None
+    if said is None or failure is None or failure.revision != revision:
+        return f"revision {running} runs" if running else "nothing of it runs"
+    if back := failure.rolled_back_to:
+        if said.state == "updating":
+            return f"it goes back to revision {back}"
+        which = "which" if said.state == "running" else "and not all of it"
+        return f"rolled back to revision {back}, {which} runs"
+    # A first revision that failed is cleared away; any other was told to stay (`failure_action`).
+    return "it is left as it is" if said.running or said.state != "failed" else "nothing of it runs"
 
 
 def _for(board: BoardRow, now_ms: int) -> str:

@@ -135,7 +135,7 @@ def _why(place: dict[str, Any]) -> Iterator[str]:
     """What is to be known of a board besides its row."""
     if place["state"] in ("failed", "refused"):
         yield ""
-        yield what_failed(place, place["revision"])
+        yield what_failed(place)
         yield from evidence(place, place["revision"])
     if place["hint"]:
         yield words.plain(f"{place['name']}: {place['hint']}")

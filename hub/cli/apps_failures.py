@@ -20,20 +20,12 @@ def failure_of(place: Place, revision: int) -> dict[str, Any] | None:
     return failure if failure and failure["revision"] == revision else None
 
 
-def what_failed(place: Place, revision: int) -> str:
-    """One clause: where it failed, why, and what runs there now."""
-    failure = failure_of(place, revision)
+def what_failed(place: Place) -> str:
+    """One clause: where it failed, why, and what there is of it now."""
     if place["state"] == "refused":
-        runs = f"; revision {place['running']} still runs" if place["running"] else ""
-        return words.plain(f"was refused by {place['name']}: {place['sentence']}{runs}")
-    if failure is None:
-        return words.plain(f"failed on {place['name']}: {place['sentence']}")
-    exit_code = failure.get("exit_code")
-    is_said = exit_code is None or f" {exit_code}" in failure["reason"]
-    code = "" if is_said else f" (exit code {exit_code})"
-    back = failure["rolled_back_to"]
-    now = f"rolled back to revision {back}, which still runs" if back else "nothing of it runs"
-    return words.plain(f"failed on {place['name']}: {failure['reason']}{code}; {now}")
+        stays = f"; revision {place['running']} stays as it is" if place["running"] else ""
+        return words.plain(f"was refused by {place['name']}: {place['sentence']}{stays}")
+    return words.plain(f"failed on {place['name']}: {place['sentence']}")
 
 
 def evidence(place: Place, revision: int) -> list[str]:
@@ -42,8 +34,10 @@ def evidence(place: Place, revision: int) -> list[str]:
     if failure is None:
         return []
     log = failure["log"].splitlines()
-    code = f" ({failure['code']})" if failure["code"] else ""
-    lines = [f"{place['name']}: it failed at: {failure['step']}{code}"]
+    exit_code = failure.get("exit_code")
+    codes = [failure["code"], "" if exit_code is None else f"exit code {exit_code}"]
+    said = ", ".join(filter(None, codes))
+    lines = [f"{place['name']}: it failed at: {failure['step']}" + (f" ({said})" if said else "")]
     if log:
         lines += [f"The last lines of {failure['service'] or 'its log'}:", *(f"  | {line}" for line in log)]
     return [words.plain(line) for line in lines]

@@ -175,7 +175,7 @@ def _raise_unless_done(picture: Picture, revision: int, *, quiet: bool) -> None:
     if failed:
         for line in [line for place in failed for line in evidence(place, revision) if not quiet]:
             click.echo(line, err=True)
-        said = "; ".join(what_failed(place, revision) for place in failed)
+        said = "; ".join(what_failed(place) for place in failed)
         raise Refused(
             f"{name}: revision {revision} {said}",
             code=failed[0]["state"],

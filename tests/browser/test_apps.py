@@ -229,7 +229,7 @@ async def test_progress_arrives_in_place(apps: WebApps, image: str, visit: Any) 
         service="web", exit_code=3, log="cannot reach db\n", rolled_back_to=1,
     )  # fmt: skip
     await apps.say("roof", AppState("demo", 2, 1, "running", failure=why, containers=well))
-    await expect(place).to_contain_text("Rolled back to revision 1, still serving.")
+    await expect(place).to_contain_text("Rolled back to revision 1, which runs.")
     await place.get_by_text("Last lines of its log").click()
     await expect(place.locator("pre.log")).to_have_text("cannot reach db\n")
     assert await page.evaluate("window.untouched.isConnected")

@@ -250,7 +250,7 @@ async def test_the_next_change_starts_from_what_did_not_fail(hub: AppsHub, image
     await pump.report(failed("demo", 2, back_to=1))
     picture = await hub.picture()
     assert (picture.state, picture.boards[0].running) == ("failed", 1)
-    assert "revision 1 runs" in picture.sentence
+    assert "rolled back to revision 1, which runs" in picture.sentence
     await hub.desk.deploy.scale("demo", {"web": 0}, "bob")
     [web] = (await pump.app(3)).services
     assert (web.environment["GREETING"], web.replicas) == ("hello", 0)
@@ -258,6 +258,28 @@ async def test_the_next_change_starts_from_what_did_not_fail(hub: AppsHub, image
     await hub.desk.deploy.restart("demo", "bob", services=["web"])
     [web] = (await pump.app(4)).services
     assert (web.replicas, web.restarted) == (0, 1)
+
+
+async def test_what_has_failed_is_tried_again_only_when_somebody_says_so(hub: AppsHub, image: str) -> None:
+    pump = await hub.add_board("pump")
+    await hub.deploy(files=recipe(image), boards=["pump"])
+    await pump.order(1)
+    await pump.report(running("demo", 1))
+    await hub.deploy(set={"GREETING": "hi"})
+    wanted = await pump.app(2)
+    await pump.report(failed("demo", 2, back_to=1, reason="the registry wants another login"))
+    # A new login is in the next order, which asks for nothing that failed: a board leaves that alone.
+    await hub.desk.logins.set(hub.registry.address, "me", "right", "ada")
+    assert (await pump.app(3)).revision == 2
+    assert (await hub.picture()).has_failed
+    await hub.deploy(set={"GREETING": "hi"})  # the same words
+    again = await pump.app(4)
+    assert (again.revision, again.services) == (3, wanted.services)
+    assert [login.registry for login in again.logins] == [hub.registry.address]
+    await pump.report(failed("demo", 3, back_to=1))
+    await hub.desk.deploy.rollback("demo", "ada", to=3)  # they are forgotten
+    again = await pump.app(5)
+    assert (again.revision, again.services) == (4, wanted.services)
 
 
 async def test_stop_start_and_their_history(hub: AppsHub, image: str) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from agent.wire import words
 from agent.wire.apps import ContainerState, Failure, Progress
-from hub.apps.view import ORDER, AppOnBoard, AppPicture, State
+from hub.apps.view import ORDER, AppOnBoard, AppPicture, State, what_is_left
 
 LOOKS: dict[State, str] = {
     "running": "fine",
@@ -60,7 +60,8 @@ class Container:
 class Place:
     """An app on a board.  ``title`` and ``link`` name the other one of the two, whosever page it is.
 
-    ``is_away``: the board is offline, so all of it is as it was last told.  ``share`` and ``amount`` say how
+    ``is_away``: the board is offline, so all of it is as it was last told.  ``left`` is what there is of it
+    after its ``failure``.  ``share`` and ``amount`` say how
     far a step is; ``share`` is None while nobody knows.
     """
 
@@ -75,6 +76,7 @@ class Place:
     sentence: str
     is_away: bool
     failure: Failure | None
+    left: str
     notes: tuple[str, ...]
     containers: tuple[Container, ...]
     summary: str
@@ -102,6 +104,7 @@ def place_of(at: AppOnBoard, *, app: str, title: str, link: str, version: str = 
         sentence="" if told_twice or at.sentence == at.state else at.sentence,
         is_away=at.presence == "offline",
         failure=failure,
+        left=what_is_left(failure.revision, at.running, said) if failure else "",
         notes=said.notes if said else (),
         containers=containers,
         summary=summary_of(containers),

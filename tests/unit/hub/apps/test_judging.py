@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agent.wire.apps import Apps, AppState, Failure
 from hub.apps.reports import Verdict, judge
+from hub.apps.view import what_is_left
 from hub.store.placements import Result
 
 ASKED = Result("demo", 4, "b" * 16, generation=7)
@@ -62,3 +65,21 @@ def test_a_change(apps: Apps, verdict: Verdict | None) -> None:
 )
 def test_an_app_that_is_to_go(apps: Apps, verdict: Verdict | None) -> None:
     assert judge(ASKED, apps, leaving=True) == verdict
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        (state(4, 3, "updating", failure=FAILURE), "it goes back to revision 3"),
+        (state(4, 3, failure=FAILURE), "rolled back to revision 3, which runs"),
+        (state(4, 3, "degraded", failure=FAILURE), "rolled back to revision 3, and not all of it runs"),
+        (state(4, 0, "failed", failure=replace(FAILURE, rolled_back_to=0)), "nothing of it runs"),
+        (state(4, 3, "failed", failure=replace(FAILURE, rolled_back_to=0)), "it is left as it is"),
+        (state(4, 0, "degraded", failure=replace(FAILURE, rolled_back_to=0)), "it is left as it is"),
+        (state(5, 3, "updating", failure=FAILURE), "revision 3 runs"),  # what it says is about another one
+        (state(3, 3), "revision 3 runs"),
+        (None, "revision 3 runs"),
+    ],
+)
+def test_what_there_is_after_a_failure(said: AppState | None, left: str) -> None:
+    assert what_is_left(4, 3, said) == left
