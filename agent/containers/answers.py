@@ -41,7 +41,8 @@ CODES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"layer not known|may be corrupted|nil pointer dereference", "image"),
         (r"(runc|crun) start \S+ failed", "broken"),
         (r"no (defined )?healthcheck", "no-check"),
-        (r"is not running|improper state|not in running state", "not-running"),
+        # "state improper" is what 4.3 says of a start when a removal was cut.
+        (r"is not running|improper state|state improper|not in running state", "not-running"),
         (r"subnet .* already used", "in-use"),
         (r"already (exists|in use|used|connected)|name in use", "exists"),
         (r"being used|in use by|associated containers", "in-use"),
@@ -65,7 +66,11 @@ PULL_CODES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"toomanyrequests|too many requests", "registry"),
     )
 )
-PULL_PREFIX = re.compile(r"^(?:initializing source|copying system image from manifest list:) ?\S*: ")
+# Where in Podman it went wrong, before what went wrong; the name of a file there is another one each time.
+PULL_NOISE = re.compile(
+    r"^(?:initializing source|copying system image from manifest list:) ?\S*: "
+    r"|(?:writing blob: )?storing blob to file \"[^\"]*\": (?:happened during read: )?"
+)
 
 
 def refusal(what: str, status: int, text: str) -> Refused:
@@ -82,14 +87,15 @@ def refusal(what: str, status: int, text: str) -> Refused:
 
 def pull_failure(reference: str, said: str) -> LichenError:
     """The error of a pull that was told ``said``."""
-    reason = f"{reference} cannot be had: {PULL_PREFIX.sub('', said)[:MAX_SAID]}"
+    reason = f"{reference} cannot be had: {PULL_NOISE.sub('', said)[:MAX_SAID]}"
     code = next((code for pattern, code in PULL_CODES if pattern.search(said)), "image")
     if code == "registry":
         return LinkDown(reason, code=code)
     if code == "plain-http":
         hint = "a registry without TLS has to be named as such at the hub"
         return Refused(reason, code="image", hint=hint)
-    return Refused(reason, code=code)
+    hint = "`lichen registry set` says who the hub is there; then deploy again" if code == "denied" else ""
+    return Refused(reason, code=code, hint=hint)
 
 
 def _message(text: str) -> str:
@@ -180,6 +186,7 @@ def read_info(said: Mapping[str, Any], machine: str) -> Info:
         memory_bytes=host["memTotal"],
         rootless=host["security"]["rootless"],
         memory_limits="memory" in (host.get("cgroupControllers") or ()),
+        cgroup_manager=host.get("cgroupManager") or "",
     )
 
 

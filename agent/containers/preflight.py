@@ -129,7 +129,8 @@ def _check_things(app: App, policy: Policy, facts: Facts) -> None:
             raise Refused(
                 f"there is no volume {volume.name} on this board",
                 code="volume",
-                hint=f"`podman volume create --label {LABEL_APP}={app.name} {volume.name}` makes one",
+                hint=f"`podman volume create --label {LABEL_APP}={app.name} {volume.name}` makes one;"
+                " then deploy again",
             )
     there = [("the volume", each.name, facts.volumes) for each in app.volumes]
     there += [("the network", each.name, facts.networks) for each in app.networks]

@@ -40,6 +40,7 @@ IMAGE = "r.example/web@sha256:" + "0" * 64
         (500, 'no secret with name or id "nope": no such secret', "not-found"),
         (404, 'no container with name or ID "nope" found: no such container', "not-found"),
         (409, "container 6f is not running", "not-running"),
+        (500, "6f must be in Created or Stopped state: container state improper", "not-running"),
         (409, "container 6f has no defined healthcheck", "no-check"),
         (500, "layer not known", "image"),
         (500, "committing: write /var/lib/x: no space left on device", "no-space"),
@@ -89,7 +90,11 @@ def test_an_answer_that_says_nothing_is_a_refusal_all_the_same(text: str) -> Non
         ("Requesting bearer token: invalid status code from registry 403 (Forbidden)", "denied", Refused),
         ('storing blob to file "/var/tmp/storage/1": no space left on device', "no-space", Refused),
         ('no image found in image index for architecture arm64, variant "v8"', "image", Refused),
-        ("Digest did not match, expected sha256:0, got sha256:1", "image", Refused),
+        (
+            'writing blob: storing blob to file "/1": happened during read: Digest did not match, expected 0',
+            "image",
+            Refused,
+        ),
         ('Get "https://r/v2/": http: server gave HTTP response to HTTPS client', "image", Refused),
         ("a thing nobody has heard of", "image", Refused),
     ],
@@ -99,6 +104,8 @@ def test_a_pull_fails_for_its_reason(said: str, code: str, kind: type) -> None:
     assert (type(error), error.code) == (kind, code)
     assert str(error).startswith(f"{IMAGE} cannot be had: ")
     assert "initializing source" not in str(error)
+    assert "storing blob" not in str(error)
+    assert bool(error.hint) == (code == "denied" or "gave HTTP response" in said)
 
 
 # --- pulls -------------------------------------------------------------------------------------
