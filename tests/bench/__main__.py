@@ -1,12 +1,11 @@
 """`make bench`: measures against the budgets, prints a table, writes bench.json.
 
-    .venv/bin/python tests/bench [--only agent apps field hub] [--page docs/figures.md]
+    .venv/bin/python tests/bench [--only agent apps field hub usage] [--page docs/figures.md]
 
 With ``--only`` the other parts stay in bench.json, and on the page, as they were measured before.
 Exits with 1 when a budget is missed, or could not be measured.  Real processes throughout, on this
 machine; nothing else should be busy meanwhile.  Apps, and what is counted on the link and on the card,
 need root.
-Not measured yet: the usage log.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from bench import apps, board, field, hub  # noqa: E402
+from bench import apps, board, field, hub, usage  # noqa: E402
 from bench.budget import Row, page, read, table, write  # noqa: E402
 
-PARTS = ("agent", "apps", "field", "hub")
+PARTS = ("agent", "apps", "field", "hub", "usage")
 
 
 async def measure(options: argparse.Namespace) -> dict[str, list[Row]]:
@@ -50,6 +49,9 @@ async def measure(options: argparse.Namespace) -> dict[str, list[Row]]:
             print(f"hub with {count:,} boards: about {options.load_seconds + 45:.0f} s ...", file=sys.stderr)
             part = await _apart(lambda folder, n=count: hub.measure(folder, n, options.load_seconds))  # type: ignore[misc]
             parts["hub"] += part
+    if "usage" in options.only:
+        print("usage log: about a minute ...", file=sys.stderr)
+        parts["usage"] = await _apart(usage.measure)
     return parts
 
 
