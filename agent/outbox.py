@@ -48,7 +48,7 @@ import base64
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ from typing import TypeVar
 
 from agent.base.files import exists
 from agent.base.sqlite import Connection, Database
-from agent.shelf import SCHEMA, UPGRADES, VERSION, Cursor, Parcel, Row, Shelf, end_of
+from agent.shelf import SCHEMA, UPGRADES, VERSION, Cursor, Parcel, Row, Shelf, count_values, end_of
 from agent.wire.errors import Busy, ConfigError, LichenError, Refused
 from agent.wire.messages import MAX_MS, Ack, ClockState, Gap, OutboxState, Reading, block_of
 from agent.wire.plain import dumps
@@ -97,13 +97,15 @@ class Outbox:
     """The shelf of readings, and the bell that says that something lies there.
 
     ``bell`` is the link's; ``committed`` rings with it for whoever shows how much is held.
-    ``stream`` is the id under which this process numbers.
+    ``stream`` is the id under which this process numbers.  ``delivered`` is called, on the writer thread,
+    with how many values of each sensor the hub has of what is let go.
     """
 
     def __init__(self, database: Database, *, boot: str, max_bytes: int) -> None:
         self.bell = asyncio.Event()
         self.committed = asyncio.Event()
         self.stream = new_stream()
+        self.delivered: Callable[[Mapping[str, int]], None] = lambda counts: None
         self._database = database
         self._boot = boot
         self._max_bytes = max_bytes
@@ -114,6 +116,7 @@ class Outbox:
         self._shelf: Shelf | None = None
         self._notes: dict[str, str] = {}
         self._written: dict[str, str] = {}  # notes in the transaction that runs
+        self._gone: dict[str, int] = {}  # what is let go in it
         # What the hub has is true whether the file can be written or not.
         self._settled: dict[str, int] = {}  # up to where, of each stream that is held
         self._refused = False  # whether the last commit was
@@ -139,7 +142,7 @@ class Outbox:
                 yield outbox
             finally:
                 with contextlib.suppress(LichenError):
-                    await outbox._settle()
+                    await outbox.settle()
 
     @contextmanager
     def prompt(self) -> Iterator[None]:
@@ -202,6 +205,7 @@ class Outbox:
             if offer is None or not offer.taken:
                 return False
             shelf.last_id = max(shelf.last_id, offer.cursor.row)  # a window has gone past it
+            count_values(offer.row.body, self._gone)
             if offer.row.span.stream == self.stream:
                 self._next = end_of(offer.row.span)
             return True
@@ -219,7 +223,7 @@ class Outbox:
             self._refused = True
             if not self._settled:
                 raise
-            await self._settle()  # what it frees may be what was missing
+            await self.settle()  # what it frees may be what was missing
             await self._do(store, spent=len(readings))
         self._refused = False
         self.bell.set()
@@ -243,7 +247,7 @@ class Outbox:
         if parcel is not None and self._settled.get(parcel.stream, 0) > parcel.last_seq - parcel.readings:
             # The hub has it, and only the deletion waits.  Where that fails it is sent once more.
             with contextlib.suppress(Refused):
-                await self._settle()
+                await self.settle()
                 return await self._do(look)
         return parcel
 
@@ -274,7 +278,7 @@ class Outbox:
             self._offer.over.set()
         if moved and (many or self._refused):
             with contextlib.suppress(Refused, Busy):
-                await self._settle()
+                await self.settle()
         return moved
 
     async def part(self) -> Cursor:
@@ -327,14 +331,14 @@ class Outbox:
             rows.append(Row(Gap(self.stream, seq0, len(part), min(times), max(times)), dumps(block)))
         return rows
 
-    async def _settle(self) -> None:
+    async def settle(self) -> None:
         """Write what waits for a commit, in one of its own."""
         if self._settled or self._unwritten:
             await self._do(self._write_owed)
 
     def _write_owed(self, connection: Connection, shelf: Shelf) -> None:
         self._written = dict(self._unwritten)
-        shelf.acknowledge(connection, Ack(self._settled))
+        self._gone = shelf.acknowledge(connection, Ack(self._settled))
         shelf.write_notes(connection, self._written)
 
     async def _do(self, work: Callable[[Connection, Shelf], T], *, spent: int = 0) -> T:
@@ -342,7 +346,7 @@ class Outbox:
         done: list[Shelf] = []
 
         def run(connection: Connection) -> T:
-            self._written = {}
+            self._written, self._gone = {}, {}
             shelf = self._shelf or Shelf.load(connection)
             shelf.last_id = max(shelf.last_id, self._last_id)
             # Until the commit the index is ahead of the file, and worthless if that fails.
@@ -360,6 +364,8 @@ class Outbox:
             for name, text in self._written.items():
                 if self._unwritten.get(name) == text:
                     del self._unwritten[name]
+            if self._gone:
+                self.delivered(self._gone)
 
         return await self._database.run(run, committed=committed)
 

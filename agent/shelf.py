@@ -10,6 +10,7 @@ A stream is perhaps a gap, then blocks without holes: only the front of the whol
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -257,8 +258,9 @@ class Shelf:
                 found[stream] = count
         return found
 
-    def acknowledge(self, connection: Connection, ack: Ack) -> None:
-        """Delete what is covered."""
+    def acknowledge(self, connection: Connection, ack: Ack) -> dict[str, int]:
+        """Delete what is covered.  Returns how many values of each sensor that were."""
+        counts: dict[str, int] = {}
         for stream, seq in ack.streams.items():
             run = self.runs.get(stream)
             if run is None:
@@ -266,22 +268,23 @@ class Shelf:
             if run.gap is not None and run.gap.seq0 <= seq:
                 self._cut_gap(connection, run, run.gap, seq)
             if not run.bare and run.low <= seq:
-                self._cut_rows(connection, run, seq)
+                self._cut_rows(connection, run, seq, counts)
             if run.bare and run.gap is None:
                 del self.runs[stream]
+        return counts
 
-    def _cut_rows(self, connection: Connection, run: Run, seq: int) -> None:
-        """Delete a run's blocks that end at or before ``seq``."""
+    def _cut_rows(self, connection: Connection, run: Run, seq: int, counts: dict[str, int]) -> None:
+        """Delete a run's blocks that end at or before ``seq``, and add what was in them to ``counts``."""
         kept = connection.execute(
             "SELECT id, seq0 FROM blocks WHERE id BETWEEN ? AND ? AND seq0 + count > ? ORDER BY id LIMIT 1",
             (run.first_id, run.last_id, seq + 1),
         ).fetchone()
         end_id, low = kept or (run.last_id + 1, run.next)
-        count, size = connection.execute(
-            "SELECT coalesce(sum(count), 0), coalesce(sum(length(body)), 0) FROM blocks"
-            " WHERE id >= ? AND id < ?",
-            (run.first_id, end_id),
-        ).fetchone()
+        count = size = 0
+        sql = "SELECT count, body FROM blocks WHERE id >= ? AND id < ?"
+        for readings, body in connection.execute(sql, (run.first_id, end_id)):
+            count, size = count + readings, size + len(body)
+            count_values(body, counts)
         self._delete(connection, run, end_id, low, count, size)
 
     def _cut_gap(self, connection: Connection, run: Run, gap: Gap, seq: int) -> None:
@@ -316,6 +319,19 @@ class Shelf:
     def write_notes(self, connection: Connection, notes: Mapping[str, str]) -> None:
         """Write down texts, each in place of the one of its name."""
         connection.executemany("INSERT OR REPLACE INTO notes VALUES (?, ?)", notes.items())
+
+
+def count_values(block: bytes, counts: dict[str, int]) -> None:
+    """Add to ``counts`` how many readings with a value each sensor has in a block."""
+    try:
+        columns = json.loads(block)
+        names = columns["sensors"]
+        pairs = zip(columns["sensor"], columns["value"], strict=True)
+        found = [names[index] for index, value in pairs if value is not None]
+    except (ValueError, LookupError, TypeError):
+        return  # the card has flipped a bit in what the hub has already
+    for name in found:
+        counts[name] = counts.get(name, 0) + 1
 
 
 def end_of(gap: Gap) -> int:

@@ -42,6 +42,7 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "agent.traffic": (AGENT, LEAF),
     "agent.shelf": (AGENT, LEAF),
     "agent.outbox": (AGENT | {"agent.shelf"}, LEAF),
+    "agent.deliveries": (AGENT | {"agent.outbox"}, LEAF),
     # Readings flow from the outbox through the window to the link, of which these are the halves.
     "agent.window": (AGENT | {"agent.outbox"}, LEAF),
     "agent.reports": (AGENT | {"agent.outbox", "agent.window"}, LEAF),
@@ -83,7 +84,11 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "agent.runs": (CONTRACT | {"agent.cgroups"}, LEAF),
     # What the kernel counts of a container is read by those who report it, and by those who bill it.
     "agent.containers": (AGENT | {"agent.cgroups", "agent.parents", "agent.runs"}, LEAF),
-    "agent.usage": (AGENT | {"agent.cgroups"}, LEAF),
+    "agent.usage": (AGENT | {"agent.cgroups", "agent.parents", "agent.runs"}, LEAF),
+    # What of it speaks to the hub: with the board's certificate, and by its document.
+    "agent.usage.sync": (AGENT | {"agent.identity", "agent.usage"}, LEAF),
+    "agent.usage.agreement": (AGENT | {"agent.identity", "agent.usage"}, LEAF),
+    "agent.usage.bulk": (AGENT | {"agent.identity", "agent.https"}, LEAF),
     "agent.doctor": ({"agent"}, "the agent runs on a board: it never imports the hub"),
     "agent.commands": ({"agent"}, "the agent runs on a board: it never imports the hub"),
     "agent.workbench": ({"agent"}, "the agent runs on a board: it never imports the hub"),

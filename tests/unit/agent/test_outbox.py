@@ -358,7 +358,7 @@ async def test_row_numbers_are_not_given_again_after_a_refusal(tmp_path: Path) -
         await commit(outbox, 2, 2)
         (parcel,) = await drain(outbox)
         await outbox.acknowledge(Ack({outbox.stream: 4}))
-        await outbox._settle()
+        await outbox.settle()
         await bound_pages(outbox, 1)
         with pytest.raises(Refused):
             await outbox.append(readings(5000, first=5), "synced")
