@@ -20,7 +20,7 @@ from pathlib import Path
 
 from agent.clock import Clock
 from agent.usage.aside import renumbered
-from agent.usage.frames import Disk, reading, writing
+from agent.usage.frames import ENTRY, LOST, Disk, Frames, reading, writing
 from agent.usage.receipts import received_at_ms
 from agent.usage.seals import Sealer
 from agent.usage.volume import Volume
@@ -80,23 +80,22 @@ class Epochs:
         """
         epoch = draw_epoch()
         made = self.directory / f"{NEW}{epoch}"
+        kept = (entry for entry in carried if head(entry).type not in LEFT_OUT)
         try:
-            self._fill(made, epoch, itertools.chain([encode(self._record(reason, previous))], carried))
-        except BaseException:
-            with contextlib.suppress(OSError):
-                self._disk.clear(made)
-            raise
-        with writing(self.directory):
+            self._fill(made, epoch, itertools.chain([encode(self._record(reason, previous))], kept))
             self._disk.put(self.directory / NAME, f"{epoch}\n{_checksum(epoch)}\n".encode())
-            self._disk.rename(made, self.directory / epoch)
+        except BaseException:
+            if read_name(self.directory) != epoch:
+                with contextlib.suppress(OSError):
+                    self._disk.clear(made)
+            raise
         log.info("usage log began", extra={"epoch": epoch, "reason": reason})
-        return self.directory / epoch
+        return self.current()
 
-    def _fill(self, made: Path, epoch: str, entries: Iterable[bytes]) -> None:
+    def _fill(self, made: Path, epoch: str, entries: Iterator[bytes]) -> None:
         volume = Volume.make(made, self.sealer(epoch), self._disk)
         try:
-            kept = (each for each in entries if not volume.size or head(each).type not in LEFT_OUT)
-            while batch := list(itertools.islice(kept, BATCH)):
+            while batch := list(itertools.islice(entries, BATCH)):
                 volume.append([renumbered(entry, volume.size + at) for at, entry in enumerate(batch)])
         finally:
             volume.close()
@@ -125,8 +124,8 @@ class Epochs:
     def prune(self, before_ms: int) -> int:
         """Remove segments of older epochs that the hub has had since before that time.  Returns how many."""
         gone = 0
-        for path in _segments_of_others(self.directory):
-            at_ms = received_at_ms(path)
+        for path, end in _segments_of_others(self.directory):
+            at_ms = received_at_ms(path, end)
             if at_ms is not None and at_ms <= before_ms:
                 self._disk.remove(path)
                 gone += 1
@@ -151,8 +150,10 @@ def _checksum(name: str) -> str:
     return f"{zlib.crc32(name.encode()):08x}"
 
 
-def _segments_of_others(directory: Path) -> Iterator[Path]:
+def _segments_of_others(directory: Path) -> Iterator[tuple[Path, int]]:
+    """Each segment of an older epoch that may go, and the index behind its last entry."""
     name = read_name(directory)
     for path in sorted(directory.glob("*/*.seg")):
         if path.parent.name != name and not path.parent.name.startswith(NEW):
-            yield path
+            entries = sum(each.kind in (ENTRY, LOST) for each in Frames(path))
+            yield path, int(path.stem) + entries

@@ -37,11 +37,14 @@ class Hashes:
 
     def stretch(self, at: int, count: int) -> bytes:
         """``count`` hashes from the one with number ``at`` on.  Raises Corrupt when the file ends before."""
-        with reading(self.path):
-            found = os.pread(self._file, count * HASH, at * HASH)
+        found = self._held(at, count)
         if len(found) < count * HASH:
-            raise Corrupt(f"{self.path} ends before hash {at + len(found) // HASH}")
+            raise Corrupt(f"{self.path} ends before hash {at + len(found) // HASH}", hint=REMOVE)
         return found
+
+    def _held(self, at: int, count: int) -> bytes:
+        with reading(self.path):
+            return os.pread(self._file, count * HASH, at * HASH)
 
     def leaves(self, start: int, count: int) -> list[bytes]:
         """The leaf hashes of ``count`` entries from ``start`` on."""
@@ -65,8 +68,7 @@ class Hashes:
         Where it must have them (``is_durable``) and has others it is Corrupt.  Raises OSError.
         """
         at = stored_count(size) * HASH
-        with reading(self.path):
-            found = os.pread(self._file, len(hashes), at)
+        found = self._held(stored_count(size), len(hashes) // HASH)
         if found == hashes:
             return
         if is_durable and not hashes.startswith(found):

@@ -31,7 +31,6 @@ from agent.clock import Clock
 from agent.usage import adoption
 from agent.usage.epochs import Epochs
 from agent.usage.frames import Disk, writing
-from agent.usage.recovery import Found
 from agent.usage.segments import DAY_MS
 from agent.usage.volume import Volume
 from agent.wire.cosignature import CosignatureVerifier
@@ -203,9 +202,13 @@ class Ledger:
     async def checkpoint(self, size: int | None = None) -> str:
         """The note of the checkpoint of that size, of all entries without a word.
 
-        Raises Refused (code "hub-unknown") before `hub_size_known`, Corrupt.
+        Raises Refused (code "hub-unknown") before `hub_size_known` for more than is `signed`, Corrupt.
         """
         return await self._change(lambda volume: volume.checkpoint(volume.size if size is None else size))
+
+    async def receipt(self) -> str:
+        """The newest receipt, a note; empty before the first."""
+        return await self._do(lambda volume: volume.receipts.newest.note if volume.receipts.newest else "")
 
     async def keep_receipt(self, note: str, hub_key: CosignatureVerifier) -> bool:
         """Keep a checkpoint of ours that the hub cosigned; False when that is not news.
@@ -238,7 +241,8 @@ class Ledger:
         def begin(volume: Volume) -> None:
             try:
                 self._epochs.begin(reason, previous, adoption.carried(volume, carry))
-                volume.cover(all_of_them=True)
+                with contextlib.suppress(LichenError):  # what is not covered only stays longer
+                    volume.cover(all_of_them=True)
             finally:
                 self._shut()  # which log counts is read from the disk, whatever happened
 
@@ -286,8 +290,9 @@ class Ledger:
         folder = self._epochs.current()
         volume, found = Volume.open(folder, self._epochs.sealer(folder.name), self._disk)
         if not self.state.origin:
-            self.last = _last_of(volume, found)
-            self.latest = found.others()
+            for entry in volume.aside.entries():
+                found.note_aside(entry)
+            self.last, self.latest = found.last(), found.others()
         self._open = volume
         return volume
 
@@ -315,15 +320,3 @@ def _state_of(volume: Volume) -> LedgerState:
         aside=volume.aside.exists(),
         bytes=volume.holdings.disk_bytes(),
     )
-
-
-def _last_of(volume: Volume, found: Found) -> dict[str, ContainerRecord]:
-    """The last record of each run whose counters may go on, those that lie aside included."""
-    beside = Found()
-    for entry in volume.aside.entries():
-        beside.note_run(entry)
-    last = found.last()
-    for run, record in beside.last().items():
-        if run not in last or last[run].mono1_ms < record.mono1_ms:
-            last[run] = record
-    return last

@@ -11,16 +11,19 @@ Used by `agent.usage.volume`; it removes nothing.
 from __future__ import annotations
 
 import contextlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.base.files import exists
 from agent.usage.frames import Disk, reading
 from agent.usage.seals import Sealer
 from agent.usage.segments import Segment
 from agent.wire.cosignature import CosignatureVerifier, open_cosigned
 from agent.wire.errors import Corrupt, Refused
 from agent.wire.note import split_note
+from agent.wire.tlog import Checkpoint
+
+log = logging.getLogger(__name__)
 
 NAME = "receipt"
 STAMPED = 72
@@ -59,33 +62,36 @@ class Receipts:
 
     def cover(self, segment: Segment) -> None:
         """Keep the newest for a segment that it covers, if it is the first.  Raises Refused."""
-        path = _beside(segment.path)
-        if self.newest is not None and self.newest.size >= segment.end and not exists(path):
-            self._disk.put(path, self.newest.note.encode())
+        if self.newest is None or self.newest.size < segment.end:
+            return
+        if received_at_ms(segment.path, segment.end) is None:
+            self._disk.put(_beside(segment.path), self.newest.note.encode())
 
     def _read(self, path: Path) -> Receipt | None:
         with reading(path):
-            if not path.exists() or not (data := path.read_bytes()):  # empty: it was never on the disk
-                return None
+            data = path.read_bytes() if path.exists() else b""
+        if not data:
+            return None
         try:
             note = data.decode()
             checkpoint = self._sealer.open_checkpoint(note)
             return Receipt(checkpoint.size, checkpoint.root, _time_of(note, path), note)
         except (UnicodeDecodeError, Refused, Corrupt) as error:
-            raise Corrupt(
-                f"{path} is damaged: {error}", hint="remove it: the hub sends it again in the next session"
-            ) from error
+            # Not a reason to stop: it may be what a power cut left, and the hub tells it again.
+            log.warning(
+                "receipt of the usage log is damaged", extra={"path": str(path), "reason": str(error)}
+            )
+            return None
 
 
-def received_at_ms(segment: Path) -> int | None:
-    """Since when the hub has had the segment, by the hub's clock; None when it may not have it."""
+def received_at_ms(segment: Path, end: int) -> int | None:
+    """Since when, by its clock, the hub has had a segment up to entry ``end`` - 1; None if it may not."""
     path = _beside(segment)
     with reading(path):
-        if not path.exists():
-            return None
-        note = path.read_text("utf-8", "replace")
+        note = path.read_text("utf-8", "replace") if path.exists() else ""
     with contextlib.suppress(Refused, Corrupt):
-        return _time_of(note, path)
+        if Checkpoint.parse(split_note(note)[0]).size >= end:
+            return _time_of(note, path)
     return None
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from agent.usage.frames import ENTRY, LOST, SEAL, Frame, Frames, has_seal
 from agent.usage.seals import Seal, read_seal
-from agent.usage.segments import Segment, damaged
+from agent.usage.segments import KEEP, MOVE, Segment, damaged
 from agent.wire.errors import Corrupt, Refused
 from agent.wire.tlog import Frontier, leaf_hash
 from agent.wire.usage import ContainerRecord, Record, head, read
@@ -63,6 +63,16 @@ class Found:
         self.runs.pop(stem, None)
         if _ENDED not in entry or b":" not in stem:
             self.runs[stem] = entry
+
+    def note_aside(self, entry: bytes) -> None:
+        """Remember an entry that lies aside, unless the log says something later of its run."""
+        record = _readable(entry)
+        if not isinstance(record, ContainerRecord):
+            return
+        stem = record.run.partition(".")[0]
+        later = (each for each in self.last().values() if each.run.partition(".")[0] == stem)
+        if all(each.mono1_ms <= record.mono1_ms or each.boot != record.boot for each in later):
+            self.note_run(entry)
 
     def last(self) -> dict[str, ContainerRecord]:
         """The last record of each run that may go on, or whose counters may."""
@@ -123,11 +133,11 @@ class _Walk:
         segment, header = Segment.found(self._path, first)
         found = self._found
         if header.origin != self._origin:
-            raise Corrupt(f"{self._path} is of the log {header.origin}, not of {self._origin}")
+            raise Corrupt(f"{self._path} is of the log {header.origin}, not of {self._origin}", hint=MOVE)
         try:
             tree = header.tree()
         except Refused as error:
-            raise Corrupt(f"{self._path} has a header that cannot be: {error}") from error
+            raise Corrupt(f"{self._path} has a header that cannot be: {error}", hint=KEEP) from error
         if found.segments and (tree.size, tree.hashes) != (found.tree.size, found.tree.hashes):
             raise Corrupt(
                 f"{self._path} does not go on where {found.segments[-1].path.name} ends, at entry"

@@ -29,6 +29,7 @@ SEGMENT_DAYS = 7
 MARK_EVERY = 64
 DAY_MS = 86_400_000
 MOVE = "move the folder away, and a new log begins at the next start; the hub keeps what it has of this one"
+KEEP = f"keep a copy for study; {MOVE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +81,19 @@ class Segment:
     def found(cls, path: Path, first: Frame | None) -> tuple[Self, Header]:
         """A file with its first frame; its entries are `noted` by the caller.  Raises Corrupt."""
         if first is None or first.kind != HEADER:
-            raise Corrupt(f"{path} is damaged at byte 0: it does not begin with a header")
+            raise Corrupt(f"{path} is damaged at byte 0: it does not begin with a header", hint=KEEP)
         try:
             header = decode_json(Header, first.payload, max_bytes=len(first.payload))
         except Refused as error:
-            raise Corrupt(f"{path} has a header that cannot be understood: {error}") from error
+            raise Corrupt(f"{path} has a header that cannot be understood: {error}", hint=KEEP) from error
         if path.name != name_of(header.first):
-            raise Corrupt(f"{path} is named otherwise than it says: it begins with entry {header.first}")
+            raise Corrupt(f"{path} is of the entries from {header.first} on, and named otherwise", hint=KEEP)
         return cls(path, header.first, header.made_ms, first.end), header
+
+    @classmethod
+    def origin_of(cls, path: Path) -> str:
+        """The log that a file says it is of.  Raises Corrupt."""
+        return cls.found(path, next(iter(Frames(path)), None))[1].origin
 
     def noted(self, at: int, end: int) -> None:
         """One more entry, or the hash of a lost one, is in the file, from byte ``at`` up to ``end``."""
@@ -138,5 +144,5 @@ def damaged(path: Path, at: int, entry: int, reason: str) -> Corrupt:
     """The error for a file of a log that is not as it was written."""
     return Corrupt(
         f"{path} is damaged at byte {at}, where entry {entry} of the log should be: {reason}",
-        hint=f"keep a copy for study; {MOVE}",
+        hint=KEEP,
     )

@@ -191,9 +191,9 @@ class Volume:
     def checkpoint(self, size: int) -> str:
         """The note of the checkpoint of that size, which has been on the disk for as long as it is signed.
 
-        Raises Refused (code "hub-unknown" before `know_hub`), Corrupt.
+        Raises Refused (code "hub-unknown" before `know_hub` for more than was signed before), Corrupt.
         """
-        if not self.hub_known:
+        if not self.hub_known and size > self.signed:
             raise Refused("what the hub holds is not known yet, so nothing is signed", code="hub-unknown")
         root = self.holdings.root_at(size)
         if size > self.signed:
@@ -260,10 +260,11 @@ class Volume:
         """
         gone = 0
         while len(self.holdings.segments) > 1:
-            at_ms = received_at_ms(self.holdings.segments[0].path)
+            oldest = self.holdings.segments[0]
+            at_ms = received_at_ms(oldest.path, oldest.end)
             if at_ms is None or at_ms > before_ms:
                 break
-            self.disk.remove(self.holdings.segments[0].path)
+            self.disk.remove(oldest.path)
             del self.holdings.segments[0]
             gone += 1
         return gone
