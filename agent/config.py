@@ -112,6 +112,19 @@ class Containers:
     A relative path starts at the file's directory."""
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """``[usage]``: the log of what was used on this board, which it signs and its hub countersigns."""
+
+    period_s: Annotated[int, Range(10, 86_400)] = 600
+    """How often what containers used is written down. A power cut takes no processor time from the log, and
+    of the network what went through it since the last time."""
+    mem_sample_s: Annotated[int, Range(1, 3_600)] = 30
+    """How often it is looked how much memory containers hold; each record says it."""
+    keep_days: Annotated[int, Range(1, 3_650)] = 35
+    """For how long records stay on the board that the hub has countersigned; others stay until it has."""
+
+
 CAPACITY = {"name": "capacity", "kind": "capacity"}
 """The sensor of a board whose file names none."""
 
@@ -136,6 +149,7 @@ class Config:
     link: Link = field(default_factory=Link)
     log: Log = field(default_factory=Log)
     containers: Containers = field(default_factory=Containers)
+    usage: Usage = field(default_factory=Usage)
     sensors: tuple[SensorConfig, ...] = field(default_factory=lambda: _read_sensors([CAPACITY]))
     """What is measured; without any the board still reports its capacity."""
 

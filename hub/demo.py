@@ -28,6 +28,7 @@ from agent.wire.errors import ConfigError, LichenError, LinkDown, Refused
 from hub.cli.client import Hub, Login, connect, load_login, save_login
 
 REPORT_S = 2
+USAGE_S = 60
 START_WITHIN_S = 60
 STOP_WITHIN_S = 2.5
 LOG_LINES = 15
@@ -178,6 +179,7 @@ def _board_config(place: Place) -> dict[str, Any]:
         "report": {"every_s": REPORT_S, "commit_every_s": REPORT_S},
         # A Podman of its own: what this machine runs besides is none of the demo's business.
         "containers": {"storage": "containers", "policy": place.policy.name},
+        "usage": {"period_s": USAGE_S},
         "sensors": [
             {"name": "capacity", "kind": "capacity", **every},
             # A machine without a sensor of its own has this one to show.
