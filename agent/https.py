@@ -1,7 +1,7 @@
 """The hub's HTTPS side: a request and its answer, and every failure by its name.
 
-Called by `agent.join` and `agent.renewal`, on a thread, since it blocks.  Imported only for that:
-``http.client`` takes memory.  It keeps no connection and decides nothing.
+Called by `agent.join`, `agent.renewal` and `agent.usage.bulk`, on a thread, since it blocks.  Imported only
+for that: ``http.client`` takes memory.  It keeps no connection and decides nothing.
 """
 
 from __future__ import annotations
@@ -103,9 +103,19 @@ def connection(url: SplitResult, context: ssl.SSLContext, until_s: float) -> Ite
         connection.close()
 
 
-def exchange(connection: Connection, method: str, path: str, body: bytes | None = None) -> bytes:
-    """The body of a successful answer.  Raises Refused with what the hub says, LinkDown."""
-    headers = {"Content-Type": "application/json"} if body is not None else {}
+def exchange(
+    connection: Connection,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    *,
+    media: str = "application/json",
+) -> bytes:
+    """The body of a successful answer to a body of type ``media``.
+
+    Raises Refused with what the hub says, LinkDown.
+    """
+    headers = {"Content-Type": media} if body is not None else {}
     connection.request(method, path, body, headers)
     with connection.getresponse() as response:
         answer = response.read(MAX_ANSWER + 1)

@@ -12,6 +12,8 @@ one costs readings, which whoever holds the broker can withhold anyway.
 - ``down/order``, signed by the order key of the document: what apps this board is to run.  The desk
   (`agent.containers.apps`) verifies it, keeps it and acts on it.  Retained messages come in any order:
   one that is signed by a key which the document lacks is kept for the document that may have it.
+- ``down/receipt``: what the hub holds of the usage log, cosigned by the receipt key of the document; the
+  books (`agent.usage.sync`) verify it.
 - ``down/time``, signed by the time key of the document: sets `agent.clock`, where the kernel does
   not know better, and in the session whose nonce it names only.  What it says is never later than
   the truth, so of several in a session the one that sets the clock furthest ahead is right, and
@@ -27,7 +29,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from agent.base.broker import Message
 from agent.clock import Clock
@@ -67,12 +69,22 @@ class Desk(Protocol):
         """Send what containers wrote.  Raises LinkDown."""
 
 
+class Books(Protocol):
+    """Where the usage log is kept."""
+
+    async def keep(self, publish: Publish) -> NoReturn:
+        """Bring it to the hub while the session lasts.  Raises LinkDown."""
+
+    def heard(self, payload: bytes) -> None:
+        """A receipt came.  Raises Refused."""
+
+
 class Inbox:
     """The listening half of a session whose birth had ``nonce``.
 
     ``tell`` is called after each ack; ``live`` when the hub wants live reports, and returns what
-    it gets; ``desk`` has the apps.  Set ``asked_ms`` (of the monotonic clock) when the hub is told of
-    the session again.
+    it gets; ``desk`` has the apps, ``books`` the usage log.  Set ``asked_ms`` (of the monotonic clock)
+    when the hub is told of the session again.
     """
 
     def __init__(
@@ -87,6 +99,7 @@ class Inbox:
         tell: Callable[[], None],
         live: Callable[[Live], Live],
         desk: Desk | None = None,
+        books: Books | None = None,
     ) -> None:
         self.asked_ms = clock.mono_ms()
         self._identity = identity
@@ -98,6 +111,7 @@ class Inbox:
         self._tell = tell
         self._live = live
         self._desk = desk
+        self._books = books
         self._group: asyncio.TaskGroup | None = None
         self._offset_ms: int | None = None  # from the monotonic clock to the hub's, in this session
         self._unproven = ""  # an order by a key that is not known, or not yet
@@ -134,6 +148,8 @@ class Inbox:
                 await self._obey(payload)
             case "time":
                 self._learn_time(payload)
+            case "receipt" if self._books is not None:
+                self._books.heard(payload)
             case "order" if self._desk is not None:
                 await self._take_order(self._desk, payload.decode(errors="replace"))
 

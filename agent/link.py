@@ -12,7 +12,8 @@ and about, retained; then, until the link breaks,
 - `agent.reports` sends readings,
 - about is said again when something in it has changed, at most once a minute, and some times a
   day for the figures in it,
-- and so are the apps, when there are any: at most each APPS_S, but for how a change has ended.
+- and so are the apps, when there are any: at most each APPS_S, but for how a change has ended;
+- the usage log goes to the hub.
 
 Nothing polls: a quiet board wakes for a report, its two answers, and nothing else.  What is sent
 and received is counted in `agent.traffic`.
@@ -34,7 +35,7 @@ from agent.base.broker import Address, Connect, Message, Session, backoff_s
 from agent.clock import Clock
 from agent.config import Config
 from agent.identity import Identity
-from agent.inbox import Desk, Inbox
+from agent.inbox import Books, Desk, Inbox
 from agent.outbox import Outbox
 from agent.reports import Reports
 from agent.status import LinkState
@@ -82,7 +83,7 @@ class Link:
     is called whenever ``state`` has changed, and after each acknowledgement.
     ``hurry(every_s, for_s)`` asks the sampler for readings at that pace.  ``uncertified`` is called
     when the broker does not accept our certificate; ``again`` rings when there is a reason to try
-    at once.  ``desk`` takes orders, and tells of apps.
+    at once.  ``desk`` takes orders, and tells of apps; ``books`` sync the usage log.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Link:
         uncertified: Callable[[], None] = lambda: None,
         again: asyncio.Event | None = None,
         desk: Desk | None = None,
+        books: Books | None = None,
         draw: Callable[[], float] = random.random,
         about_every_s: float | None = None,
         apps_every_s: float | None = None,
@@ -116,6 +118,7 @@ class Link:
         self._hurry = hurry
         self._uncertified = uncertified
         self._desk = desk
+        self._books = books
         self._draw = draw
         self._metered = config.report.profile == "metered"
         quiet_s = ABOUT_METERED_S if self._metered else ABOUT_EVERY_S
@@ -211,6 +214,7 @@ class Link:
             tell=self._heard,
             live=live,
             desk=self._desk,
+            books=self._books,
         )
 
         async def describe(about: About) -> bool:
@@ -229,6 +233,8 @@ class Link:
                 group.create_task(self._keep_described(describe, said), name="link about")
                 if self._desk is not None:
                     group.create_task(self._keep_reported(publish, self._desk), name="link apps")
+                if self._books is not None:
+                    group.create_task(self._books.keep(publish), name="link usage")
                 # Here and not as a task: with Python 3.11 a group that fails while its parent only
                 # waits for it leaves the parent looking as if it had been told to stop.
                 await inbox.read(session.messages(), group)

@@ -9,13 +9,17 @@ decided by `hub.ledger.witness`.  A refusal is a problem document (RFC 9457) who
 | POST /ledger, a package | `Receipt` | forbidden, revoked, invalid, usage-limit, too-many, disk-full |
 | GET /ledger/{epoch}?start=N | a package of what is held from there on | forbidden, not-found |
 
-Both speak as the topics ``up/usage`` and ``down/receipt`` do (`agent.wire.package`).
+Both speak as the topics ``up/usage`` and ``down/receipt`` do (`agent.wire.package`); packages may be, and
+those of the hub are, compressed by zlib, and their content type says so (`agent.wire.envelope`).
 """
 
 from __future__ import annotations
 
+import zlib
+
 from aiohttp import web
 
+from agent.wire.envelope import ZLIB_JSON, unpack
 from agent.wire.errors import Corrupt, Refused
 from agent.wire.package import MAX_ENTRIES, MAX_PACKAGE, Package, encode_package, fitting, read_package
 from agent.wire.usage import origin_of
@@ -27,7 +31,7 @@ from hub.web.api.route import json_response
 from hub.web.parts import parts_of
 from hub.web.peer import board_of
 
-MEDIA = "application/octet-stream"
+SQUEEZE = 3
 
 
 async def take(request: web.Request) -> web.Response:
@@ -36,8 +40,9 @@ async def take(request: web.Request) -> web.Response:
     if (request.content_length or 0) > MAX_PACKAGE:
         raise Refused(f"a package has at most {MAX_PACKAGE} bytes", code="too-large")
     body = await request.clone(client_max_size=MAX_PACKAGE).read()
+    package = read_package(unpack(body, request.content_type))
     try:
-        return json_response(await parts_of(request).witness.take(board, read_package(body)))
+        return json_response(await parts_of(request).witness.take(board, package))
     except Corrupt as error:
         raise Refused(str(error), code="invalid") from error  # what does not hold is theirs
 
@@ -50,7 +55,8 @@ async def give(request: web.Request) -> web.Response:
         raise Refused(f"start: {text[:40]!r} is not the index of an entry")
     async with parts_of(request).store.read() as tx:
         package = await _held(tx, await usage.get_log(tx, origin), int(text))
-    return web.Response(body=encode_package(package), content_type=MEDIA)
+    body = zlib.compress(encode_package(package), SQUEEZE)
+    return web.Response(body=body, content_type=ZLIB_JSON)
 
 
 async def _held(tx: Tx, log: LogRow, start: int) -> Package:
