@@ -117,8 +117,8 @@ class Usage:
     """``[usage]``: the log of what was used on this board, which it signs and its hub countersigns."""
 
     period_s: Annotated[int, Range(10, 86_400)] = 600
-    """How often what containers used is written down. A power cut takes no processor time from the log, and
-    of the network what went through it since the last time."""
+    """How often what containers used is written down: what a power cut takes at most. An agent that dies
+    takes less: what memory was held, and what went through the network, since the last time."""
     mem_sample_s: Annotated[int, Range(1, 3_600)] = 30
     """How often it is looked how much memory containers hold; each record says it."""
     keep_days: Annotated[int, Range(1, 3_650)] = 35
