@@ -116,6 +116,13 @@ class Hub:
             async for line in response.content:
                 yield line.decode().rstrip("\r\n")
 
+    async def download(self, path: str, *, params: Mapping[str, Any], accept: str) -> bytes:
+        """The body of a long answer as it is.  Raises as `call`."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
+        headers = {"Accept": accept}
+        async with self._request("GET", path, params=params, headers=headers, timeout=timeout) as response:
+            return await response.read()
+
     async def events(self, path: str, *, params: Mapping[str, Any]) -> AsyncGenerator[tuple[str, Any]]:
         """Server-sent events as (event, decoded data).  HTML Living Standard, section 9.2."""
         event, data = "message", ""

@@ -116,10 +116,13 @@ def command_line() -> click.Group:
         boards,
         login,
         problems,
+        rates,
         readings,
         registries,
         secrets,
         tokens,
+        usage,
+        usage_statement,
     )
 
     commands: list[Any] = [
@@ -129,6 +132,8 @@ def command_line() -> click.Group:
         apps.app,
         secrets.secret,
         registries.registry,
+        rates.rate,
+        usage.usage,
         problems.problem,
         readings.readings,
         readings.watch,
@@ -137,4 +142,6 @@ def command_line() -> click.Group:
         lichen.add_command(command)
     for command in (*apps_deploy.COMMANDS, *apps_changes.COMMANDS, apps_logs.logs):
         apps.app.add_command(command)
+    for command in usage_statement.COMMANDS:
+        usage.usage.add_command(command)
     return lichen

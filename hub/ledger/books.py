@@ -129,6 +129,25 @@ class Books:
         async with self._store.read() as tx:
             return (await _told(tx, period)).get(payer, ())
 
+    async def statement(self, period: Period, payer: str, number: int) -> Statement:
+        """One statement: that of a number, or for 0 the `draft`.  Raises Refused (code "not-found")."""
+        if not number:
+            return await self.draft(period, payer)
+        issued = await self.issued(period, payer)
+        if number > len(issued):
+            raise Refused(
+                f"{len(issued)} statements of {period.text} were issued to {payer[:64]!r}, not {number}",
+                code="not-found",
+            )
+        return issued[number - 1]
+
+    async def told(self, period: Period) -> list[Statement]:
+        """For each payer what was issued for a period, or what would be said of it now."""
+        found: list[Statement] = []
+        for account in await self.accounts(period):
+            found += account.issued or (account.statement,)
+        return found
+
     async def list_issued(self) -> list[IssuedRow]:
         """All that was ever issued, the newest period first."""
         async with self._store.read() as tx:

@@ -47,6 +47,8 @@ IN_PATH = {
     "app": ("The name of the app", "blog"),
     "secret": ("What the recipe calls the secret", "db_password"),
     "registry": ("Host and port of the registry", "registry.example.org:5000"),
+    "card": ("The id of the rate card: its name and its first day", "house@2026-11-01"),
+    "period": ("A month or a day, in UTC", "2026-11"),
 }
 """The parameters in paths: what they are, and one of them."""
 

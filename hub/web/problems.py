@@ -42,6 +42,9 @@ BY_CODE = {
     "placement": 422,
     "secret": 422,
     "scale": 422,
+    "rates": 422,
+    "too-early": 409,
+    "unchanged": 409,
 }
 """What a refusal becomes, by its code; 400 for any other."""
 

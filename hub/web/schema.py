@@ -45,7 +45,7 @@ class Schemas:
         if origin is Annotated:
             return self._marked(self.add(args[0], written=written), args[1:])
         if origin is Literal:
-            return {"type": "string", "enum": list(args)}
+            return {**SCALARS[type(args[0])], "enum": list(args)}
         if origin in (Union, types.UnionType):
             return {"anyOf": [self.add(each, written=written) for each in args]}
         if annotation is types.NoneType:

@@ -12,12 +12,16 @@ from typing import Any
 
 import tomli_w
 
+from agent.wire.package import MAX_ENTRIES
 from agent.wire.usage import Common, ContainerRecord, Counters, Known, SensorRecord
 from hub.ledger.billing import FIELDS, Reckoning, Terms, measured_of
 from hub.ledger.period import Period
 from hub.ledger.rates import Card, parse_card
 from hub.ledger.statement import Checkpoint, Statement
 from hub.ledger.times import Stamp, Times, boots_of
+from hub.store import boards
+from support.boardlog import BoardLog
+from support.webhub import WebHub
 
 HUB = "h" * 16
 BOARD = "b" * 16
@@ -121,3 +125,21 @@ def counted(records: Sequence[Common]) -> dict[str, int]:
             if count is not None:
                 found[name] = found.get(name, 0) + count
     return found
+
+
+async def metered(hub: WebHub, name: str, *records: Known, log: BoardLog | None = None) -> BoardLog:
+    """A board of a hub, which has received all records of its log; or one that goes on."""
+    if log is None:
+        log = BoardLog()
+        async with hub.store.write() as tx:
+            key = log.key.vkey
+            await boards.add_board(
+                tx, id=log.board, name=name, log_key=key, seal_key="", joined_ms=hub.now_ms
+            )
+    size = log.size
+    log.append(*records)
+    for start in range(size, log.size, MAX_ENTRIES):
+        package = log.package(start, min(MAX_ENTRIES, log.size - start))
+        receipt = await hub.parts.witness.take(log.board, package)
+        assert receipt.state == "ok", receipt.reason
+    return log
