@@ -42,6 +42,7 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "agent-config.md", agent_config()
     yield "hub-config.md", hub_config()
     yield "policy.md", policy()
+    yield "rate-card.md", rate_card()
     yield "lichen-agent.md", agent_commands()
     yield "lichen-hub.md", hub_commands()
     yield "lichen.md", operator_commands()
@@ -102,6 +103,18 @@ looks for it at `/etc/lichen/policy.toml`, or where `policy` in the table `[cont
 A change counts within a minute, for what is ordered next and for what still waits.
 
 {table(Policy)}"""
+
+
+def rate_card() -> str:
+    from hub.ledger.rates import Card
+
+    return f"""# Rate cards
+
+What a use costs whom. `lichen rate set FILE` gives one to the hub; [usage-log.md](../usage-log.md) says how
+the right one is found. Days are written `2026-11-01` and begin and end in UTC; prices are decimal numbers in
+quotation marks, with at most six decimals.
+
+{tables(Card)}"""
 
 
 def tables(config: type) -> str:

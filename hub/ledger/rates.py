@@ -73,7 +73,7 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One rate card.  Made by `parse_card`."""
+    """What a use costs whom, from when on."""
 
     name: Annotated[
         str, Match(r"[a-z0-9][a-z0-9_-]{0,39}", "lower-case letters, digits, '_' or '-', at most 40")

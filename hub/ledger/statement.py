@@ -89,9 +89,10 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """See above.  ``sensor`` is empty for what an app used, and ``app`` and ``service`` for a sensor.
+    """What an app used, or a sensor delivered, on one board, and the leaf indexes of the records that say so.
 
-    ``is_uncertain``: the board did not know the time (`hub.ledger.times`).
+    ``sensor`` is empty for an app, and ``app`` and ``service`` for a sensor; ``is_uncertain``: the board did
+    not know the time.  ``takes_back``: the line does not hold any more that is named, all amounts are negative.
     """
 
     workspace: Text
@@ -118,7 +119,7 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What a payer owes a hub for a period; see the module.  ``number`` 0: it was not issued.
+    """What a payer used of a hub's boards in a period, and what it costs.  ``number`` 0: it was not issued.
 
     ``logs``, ``boards`` and ``cards`` are those that lines name; ``issued_ms``: when, by the hub's clock.
     """
