@@ -21,12 +21,10 @@ from aiohttp import web
 
 from agent.wire.envelope import ZLIB_JSON, unpack
 from agent.wire.errors import Corrupt, Refused
-from agent.wire.package import MAX_ENTRIES, MAX_PACKAGE, Package, encode_package, fitting, read_package
+from agent.wire.package import MAX_PACKAGE, encode_package, read_package
 from agent.wire.usage import origin_of
-from hub.ledger.trees import Tree
+from hub.ledger.copies import copy_of
 from hub.store import usage
-from hub.store.database import Tx
-from hub.store.ledgers import LogRow
 from hub.web.api.route import json_response
 from hub.web.parts import parts_of
 from hub.web.peer import board_of
@@ -54,32 +52,9 @@ async def give(request: web.Request) -> web.Response:
     if not (text.isascii() and text.isdecimal() and len(text) < 18):
         raise Refused(f"start: {text[:40]!r} is not the index of an entry")
     async with parts_of(request).store.read() as tx:
-        package = await _held(tx, await usage.get_log(tx, origin), int(text))
+        package = await copy_of(tx, await usage.get_log(tx, origin), int(text))
     body = zlib.compress(encode_package(package), SQUEEZE)
     return web.Response(body=body, content_type=ZLIB_JSON)
-
-
-async def _held(tx: Tx, log: LogRow, start: int) -> Package:
-    """As many entries from ``start`` on as go into a package, under the newest checkpoint."""
-    newest = await usage.checkpoint(tx, log.id)
-    if newest is None or start >= newest.size:
-        return Package(log.origin, "", start, checkpoint=newest.note if newest else "")
-    held = await usage.entries(tx, log.id, start, min(MAX_ENTRIES, newest.size - start))
-    lost = next((at for at, entry in enumerate(held) if entry is not None), len(held))
-    rest = held[lost:]
-    entries = [entry for entry in rest[: rest.index(None) if None in rest else None] if entry is not None]
-    entries = entries[: fitting(entries)]
-    tree = Tree(tx, log.id)
-    end = start + lost + len(entries)
-    return Package(
-        log.origin,
-        "",
-        start,
-        tuple(entries),
-        tuple(await tree.consistency(end, newest.size)),
-        newest.note,
-        tuple(await tree.leaves(start, lost)) if lost else (),
-    )
 
 
 def _board(request: web.Request) -> str:
