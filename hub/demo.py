@@ -37,6 +37,25 @@ REGISTRY = f"127.0.0.1:{os.environ.get('REGISTRY_PORT', '8425')}"
 """Where `make demo-image` puts the image of the app that the guide deploys; it answers without TLS."""
 
 
+RATES = """\
+# What the demo's hub asks for what is used: an example, to be changed and set again with
+#   lichen rate set .run/rates.toml
+name = "example"
+currency = "EUR"
+valid_from = "2026-01-01"
+
+[prices]
+cpu_hour = "0.02"
+memory_gib_hour = "0.004"
+network_in_gb = "0.01"
+network_out_gb = "0.05"
+io_read_gb = "0.01"
+io_write_gb = "0.02"
+reading = "0.00001"
+"""
+"""In force from before any board was made, so that everything has a price."""
+
+
 class Place:
     """Where the demo keeps things, and the commands that make them."""
 
@@ -49,6 +68,7 @@ class Place:
         self.agent_config = self.dir / "agent" / "agent.toml"
         self.agent_state = self.dir / "agent" / "state"
         self.policy = self.dir / "agent" / "policy.toml"
+        self.rates = self.dir / "rates.toml"
         self.login = self.dir / "cli.toml"
         self.password = self.dir / "password"
 
@@ -73,6 +93,7 @@ async def _run(place: Place) -> None:
     async with asyncio.TaskGroup() as group, _child(group, "hub", hub_argv, place.dir):
         token = await _log_in(place)
         async with connect(place.url, token=token) as hub:
+            await _set_rates(place, hub)
             await _make_board(place, hub, moved)
             async with _child(group, "agent", agent_argv, place.dir):
                 _say("waiting for the first reading ...")
@@ -158,6 +179,13 @@ async def _new_token(place: Place) -> str:
     return (await _command("lichen-hub", "api-token", "--dir", str(place.hub), "--name", "demo")).split()[-1]
 
 
+async def _set_rates(place: Place, hub: Hub) -> None:
+    """An example of a rate card, unless there was one before; whoever removes it does not get it again."""
+    if not place.rates.exists():
+        await hub.call("PUT", "/rates", json={"text": RATES})
+        write_file(place.rates, RATES.encode())
+
+
 async def _make_board(place: Place, hub: Hub, moved: bool) -> None:
     """This machine as a board: its sensors, and a join file when it has to join."""
     place.agent_state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -201,6 +229,7 @@ Next, in another terminal here:
   .venv/bin/lichen watch                  values as they arrive
   .venv/bin/lichen token new --name pump  a join file for another board
   make demo-image                         an app to try, as docs/apps.md tells
+  .venv/bin/lichen usage statement        what was used, and what it costs
 
 Ctrl-C stops the hub and the agent; apps go on, as on any board. The data stays in {place.dir}.
 The password of admin, should you need it, is in {place.password}.""")

@@ -92,7 +92,7 @@ class Line:
     """What an app used, or a sensor delivered, on one board, and the leaf indexes of the records that say so.
 
     ``sensor`` is empty for an app, and ``app`` and ``service`` for a sensor; ``is_uncertain``: the board did
-    not know the time.  ``takes_back``: the line does not hold any more that is named, all amounts are negative.
+    not know the time.  ``takes_back``: the line that it names does not hold any more, and is subtracted.
     """
 
     workspace: Text

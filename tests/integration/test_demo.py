@@ -50,7 +50,7 @@ async def test_a_second_start_finds_the_same_board_and_needs_no_old_login(short_
     port = free_ports(3)[0]
     argv = [script("lichen-hub"), "demo", "--dir", str(short_path), "--port", str(port)]
     demo = Process("demo", argv, short_path / "demo.log")
-    ids = []
+    ids, cards = [], []
     try:
         for start in (1, 2):
             await demo.start()
@@ -58,6 +58,7 @@ async def test_a_second_start_finds_the_same_board_and_needs_no_old_login(short_
             login = load_login(short_path / "cli.toml")
             async with connect(login.url, token=login.token) as hub:
                 ids += [board["id"] for board in (await hub.call("GET", "/boards"))["boards"]]
+                cards += [card["id"] for card in (await hub.call("GET", "/rates"))["rates"]]
                 [token] = (await hub.call("GET", "/api-tokens"))["tokens"]
                 await hub.call("DELETE", f"/api-tokens/{token['id']}")
             asked_at = time.monotonic()
@@ -66,6 +67,7 @@ async def test_a_second_start_finds_the_same_board_and_needs_no_old_login(short_
     finally:
         if demo.running:
             await demo.stop()
+    assert cards == ["example@2026-01-01"] * 2
     assert len(ids) == 2
     assert ids[0] == ids[1]
     assert len(re.findall("joining this machine", demo.log.read_text())) == 1
