@@ -132,6 +132,36 @@ def _sensors_watch(args: argparse.Namespace) -> int:
     return _once(args, watch)
 
 
+def _usage_show(args: argparse.Namespace) -> int:
+    from agent import logbook
+
+    return _once(
+        args,
+        lambda config: logbook.show_usage(
+            config, last=args.last, app=args.app, epoch=args.epoch, as_json=args.json
+        ),
+    )
+
+
+def _usage_verify(args: argparse.Namespace) -> int:
+    from agent import logbook
+
+    given = {"log_key": args.log_key, "hub_key": args.hub_key, "as_json": args.json}
+    if args.folder is None:
+        return _once(args, lambda config: logbook.verify_own(config, epoch=args.epoch, **given))
+
+    async def verify() -> None:  # on any machine, so without a configuration
+        logbook.verify_folder(args.folder, **given)
+
+    return process.run(verify)
+
+
+def _usage_export(args: argparse.Namespace) -> int:
+    from agent import logbook
+
+    return _once(args, lambda config: logbook.export_usage(config, args.folder, epoch=args.epoch))
+
+
 def _once(args: argparse.Namespace, work: Callable[[Config], Awaitable[bool | None]]) -> int:
     """Do ``work`` with the configuration; 1 when it says that not all is well."""
     well: list[bool | None] = []
@@ -180,6 +210,9 @@ def parser() -> argparse.ArgumentParser:
         "sensors", formatter_class=_Formatter, help="find, list, read and watch sensors"
     )
     _add_sensors(sensors)
+    _add_usage(
+        commands.add_parser("usage", formatter_class=_Formatter, help="show, verify and export the usage log")
+    )
     return top
 
 
@@ -260,6 +293,60 @@ What a deadband leaves out has no line.""",
     _add_names(watch)
     watch.add_argument(
         "--every", type=_seconds, default=1.0, metavar="SECONDS", help="how often they are asked (default: 1)"
+    )
+
+
+def _add_usage(usage: argparse.ArgumentParser) -> None:
+    parts = usage.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    show = _add(
+        parts, "show", _usage_show, "print the newest records of the usage log",
+        """examples:
+  lichen-agent usage show
+  lichen-agent usage show --app demo --last 100
+  lichen-agent usage show --json | jq .cpu_us     each record exactly as it was logged, in a line""",
+    )  # fmt: skip
+    show.add_argument("--last", type=_count, default=20, metavar="N", help="how many (default: 20)")
+    show.add_argument("--app", default="", metavar="NAME", help="of this app alone")
+    _add_epoch(show)
+    _add_json(show)
+    verify = _add(
+        parts, "verify", _usage_verify, "check every record, hash and signature of a usage log",
+        """examples:
+  lichen-agent usage verify                       the log of this board, as it lies on its disk
+  lichen-agent usage verify DIR                   a folder that `export` wrote, copied from anywhere
+  lichen-agent usage verify DIR --log-key KEY --hub-key KEY
+
+Without keys a folder is checked with those that lie in it. Says which checkpoint and which receipt
+it verified; else names the place that is wrong, and exits with 65.""",
+    )  # fmt: skip
+    verify.add_argument(
+        "folder", nargs="?", type=Path, metavar="DIR", help="the folder; if left out, this board"
+    )
+    verify.add_argument("--log-key", default="", metavar="KEY", help="the public key of the board's log")
+    verify.add_argument("--hub-key", default="", metavar="KEY", help="the public key of its hub's receipts")
+    _add_epoch(verify)
+    _add_json(verify)
+    export = _add(
+        parts, "export", _usage_export, "write the usage log into a folder, to be checked or carried",
+        """examples:
+  lichen-agent usage export /media/stick/pump-07
+
+The folder has the files of c2sp.org/tlog-tiles, and the public keys. `lichen usage import` brings it
+to the hub where a board has no network.""",
+    )  # fmt: skip
+    export.add_argument("folder", type=Path, metavar="DIR", help="a new folder, or one with an older export")
+    _add_epoch(export)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) <= 1_000_000):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000000")
+    return int(text)
+
+
+def _add_epoch(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--epoch", default="", metavar="EPOCH", help="of another than the current epoch of the log"
     )
 
 

@@ -91,6 +91,7 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "agent.usage.bulk": (AGENT | {"agent.identity", "agent.https"}, LEAF),
     "agent.doctor": ({"agent"}, "the agent runs on a board: it never imports the hub"),
     "agent.commands": ({"agent"}, "the agent runs on a board: it never imports the hub"),
+    "agent.logbook": ({"agent"}, "the agent runs on a board: it never imports the hub"),
     "agent.workbench": ({"agent"}, "the agent runs on a board: it never imports the hub"),
     "agent.app": ({"agent"}, "the agent runs on a board: it never imports the hub"),
     "agent.__main__": ({"agent"}, "the agent runs on a board: it never imports the hub"),
