@@ -4,7 +4,7 @@ Owns the order of things in a change, and who has to wait.  `hub.apps.deploy` sa
 is made in one transaction, or nothing is touched:
 
 1.  whoever else changes the app right now, or boards that are at work on it, are named (Busy);
-2.  compile, look at the boards, pin the images (`hub.apps.making`): all that can be refused;
+2.  compile, look at the boards, pin the images (`hub.apps.manifests`): all that can be refused;
 3.  one transaction: secrets, the revision with its difference, placements, the orders of all boards;
 4.  the bells: orders go out, whoever looks at the app hears of it.
 
@@ -24,7 +24,7 @@ from agent.wire.order import App
 from hub.access.vault import Vault
 from hub.apps.content import Content, content_of, difference
 from hub.apps.draft import Draft
-from hub.apps.making import Making, Pinned
+from hub.apps.manifests import Manifests, Pinned
 from hub.apps.orders import Orders
 from hub.apps.placement import refuse_unfit, successors
 from hub.apps.reports import Reports
@@ -110,14 +110,14 @@ class Changes:
     def __init__(
         self,
         store: Store,
-        making: Making,
+        manifests: Manifests,
         secrets: Secrets,
         orders: Orders,
         reports: Reports,
         vault: Vault,
         now_ms: Callable[[], int],
     ) -> None:
-        self.making = making
+        self.manifests = manifests
         self._store = store
         self._secrets = secrets
         self._orders = orders
@@ -214,9 +214,9 @@ class Changes:
                 code="not-found",
                 hint="deploy it to others: --board NAME",
             )
-        draft = await self.making.compile(change.app, change.content)
+        draft = await self.manifests.compile(change.app, change.content)
         refuse_unfit(draft, boards)
-        pinned = await self.making.pin(draft, boards, change.content.pins, fresh=change.fresh)
+        pinned = await self.manifests.pin(draft, boards, change.content.pins, fresh=change.fresh)
         return _Made(boards, draft, pinned)
 
     async def _commit(self, tx: Tx, change: Change, made: _Made) -> Changed:
@@ -274,14 +274,14 @@ class Changes:
         filled = await self._secrets.fill(
             tx, change.app, made.draft.secrets, change.author, generate=change.generate
         )
-        texts = self.making.secret_texts(made.draft, filled.secrets)
+        texts = self.manifests.secret_texts(made.draft, filled.secrets)
         kept = keep(self._vault, change.app, texts)
         rows = [
             Placement(
                 change.app,
                 board.id,
                 number,
-                plain(self.making.manifest(made.draft, made.pinned, board, number)),
+                plain(self.manifests.manifest(made.draft, made.pinned, board, number)),
                 kept,
             )
             for board in made.boards

@@ -244,7 +244,7 @@ class Deploy:
         self, app: str, standing: Standing, wanted: Mapping[str, int] | Sequence[str]
     ) -> list[str]:
         """The services of an app.  Raises Refused (code "scale") for one that is wanted and not there."""
-        draft = await self._changes.making.compile(app, standing.base.content)
+        draft = await self._changes.manifests.compile(app, standing.base.content)
         names = [service.name for service in draft.app.services]
         for name in wanted:
             if name not in names:

@@ -17,7 +17,7 @@ from hub.access.vault import Vault
 from hub.apps.changes import Changes
 from hub.apps.deploy import Deploy
 from hub.apps.logins import Logins
-from hub.apps.making import Making
+from hub.apps.manifests import Manifests
 from hub.apps.orders import Orders
 from hub.apps.registry import Registry
 from hub.apps.rehearsal import Rehearsal
@@ -57,8 +57,8 @@ def new_desk(
     orders = Orders(store, keys, vault, now_ms, announced=announced)
     reports = Reports(orders)
     registry = Registry(store, vault, now_ms, plain_http=plain_http, allowed=allowed)
-    making = Making(registry, vault, executor=executor)
-    changes = Changes(store, making, secrets, orders, reports, vault, now_ms)
+    manifests = Manifests(registry, vault, executor=executor)
+    changes = Changes(store, manifests, secrets, orders, reports, vault, now_ms)
     return Desk(
         deploy=Deploy(store, changes),
         rehearsal=Rehearsal(store, changes, secrets),

@@ -1,6 +1,6 @@
 """Which digests an image has, for which platforms, and how large it is: what its registry says, or said last.
 
-Owns the question and the memory of its answers.  `hub.apps.making` asks for every image of a deployment,
+Owns the question and the memory of its answers.  `hub.apps.manifests` asks for every image of a deployment,
 before anything is touched.  A registry that cannot be asked stops nobody who has asked before: what a tag
 was then counts, and a note says so.  One that answers "there is no such image" is believed.
 """

@@ -16,7 +16,7 @@ from hub.apps.changes import Changes
 from hub.apps.content import Content, difference
 from hub.apps.draft import Draft, Verdict
 from hub.apps.images import choose
-from hub.apps.making import Pinned, arch_of
+from hub.apps.manifests import Pinned, arch_of
 from hub.apps.placement import lacks, successors
 from hub.apps.recipe import Recipe
 from hub.apps.secrets import Secrets, SecretState
@@ -83,7 +83,7 @@ class Rehearsal:
         if refused:
             problems = tuple(f"{each.file}:{each.line}: {each.key}: {each.reason}" for each in refused)
             return Checked(app, "", verdicts, problems=problems)
-        draft = await self._changes.making.compile(app, content)
+        draft = await self._changes.manifests.compile(app, content)
         checked, pins = await self._look(app, content, draft, verdicts, rows, look_up=images)
         if standing is None:
             return checked
@@ -109,7 +109,7 @@ class Rehearsal:
         pinned = Pinned(content.pins)
         try:
             if look_up:
-                pinned = await self._changes.making.pin(draft, fit, content.pins, fresh=True)
+                pinned = await self._changes.manifests.pin(draft, fit, content.pins, fresh=True)
                 images = {
                     image: {row.name: choose(digests, arch_of(row)) for row in fit}
                     for image, digests in pinned.pins.items()

@@ -1,7 +1,7 @@
 """What of an app nobody may read on the way or at rest: its secrets, and configs with secrets in them.
 
 Owns how that is kept beside a manifest (sealed by the hub's vault) and how it gets into one (sealed to
-the key of a board).  `hub.apps.making` makes it, `hub.apps.orders` puts it into orders.
+the key of a board).  `hub.apps.manifests` makes it, `hub.apps.orders` puts it into orders.
 """
 
 from __future__ import annotations

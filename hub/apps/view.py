@@ -1,7 +1,7 @@
 """An app as people and programs see it: what was asked for, where, and how far it is.
 
 Owns the judgement of a state in one word and one sentence, from the newest revision, what became of it
-(`hub.store.placements`) and what boards last said.  API and pages show it, `hub.apps.deploy` asks it who
+(`hub.store.placements`) and what boards last said.  API and pages show it, `hub.apps.changes` asks it who
 is still at work.  It changes nothing.
 """
 
@@ -83,6 +83,17 @@ class AppPicture:
     env: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class BoardPicture:
+    """The ``apps`` that a board has, or still has to let go, by name; ``unknown`` are those that it has and
+    this hub knows nothing of.  ``order`` and ``report`` are None where there is none yet."""
+
+    apps: tuple[tuple[RevisionRow, AppOnBoard], ...]
+    unknown: tuple[str, ...]
+    order: OrderRow | None
+    report: AppReport | None
+
+
 async def picture_of(tx: Tx, name: str, now_ms: int) -> AppPicture:
     """One app.  Raises Refused (code "not-found")."""
     row = await store.get_app(tx, name)
@@ -121,14 +132,18 @@ async def page_of(
     return found
 
 
-async def on_board(tx: Tx, board: BoardRow, now_ms: int) -> list[tuple[RevisionRow, AppOnBoard]]:
-    """The apps that a board has, or still has to let go, by name."""
+async def board_picture_of(tx: Tx, board: BoardRow, now_ms: int) -> BoardPicture:
+    """The apps of a board."""
     placed = {each.app: each for each in await placements_of(tx, board=board.id)}
     scene = await _scene(tx, {board.id}, now_ms)
-    return [
+    apps = [
         (await store.get_revision(tx, result.app, result.revision), _place(result, placed[result.app], scene))
         for result in await newest_results(tx, board=board.id)
     ]
+    known = {row.app for row, _ in apps}
+    report = scene.reports.get(board.id)
+    unknown = tuple(each.name for each in report.apps.apps if each.name not in known) if report else ()
+    return BoardPicture(tuple(apps), unknown, scene.orders.get(board.id), report)
 
 
 def is_gone(picture: AppPicture) -> bool:

@@ -18,7 +18,7 @@ from agent.wire.errors import Refused
 from hub.cli.apps_failures import evidence, what_failed
 from hub.cli.apps_progress import STYLES, said
 from hub.cli.client import Hub
-from hub.cli.output import age, console, print_json, print_table, value, when
+from hub.cli.output import age, console, print_difference, print_json, print_table, value, when
 from hub.cli.root import asks_hub, json_option
 
 QUIET = ("running", "stopped", "gone")
@@ -228,9 +228,8 @@ async def history(hub: Hub, app: str, revision: int | None, limit: int, as_json:
         ("revision", "time", "who", "what", "version", "result", "why"),
         [_revision(each) for each in found],
     )
-    for line in found[0]["difference"] if revision is not None else ():
-        style = {"+": "green", "-": "red"}.get(line[:1], "")
-        console().print(Text(words.plain(line), style=style), soft_wrap=True)
+    if revision is not None:
+        print_difference(found[0]["difference"])
 
 
 def _revision(row: dict[str, Any]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import click
 from rich.text import Text
 
 from agent.wire import words
-from hub.cli.output import console, print_table
+from hub.cli.output import console, print_difference, print_table
 
 COLOURS = {"refused": "red", "warned": "yellow", "emulated": "cyan", "ignored": "dim"}
 
@@ -19,7 +19,9 @@ COLOURS = {"refused": "red", "warned": "yellow", "emulated": "cyan", "ignored": 
 def show(found: dict[str, Any], *, show_all: bool) -> None:
     """Print what deploying would do, and everything that is in its way."""
     _verdicts(found["verdicts"], show_all=show_all)
-    _difference(found["difference"])
+    if found["difference"]:
+        click.echo("What would change:")
+        print_difference(found["difference"], indent="  ")
     for each in found["secrets"]:
         if each["state"] == "due":
             click.echo(f"The secret {each['name']} ({each['version']}) will be made up.")
@@ -56,12 +58,3 @@ def _verdicts(verdicts: list[dict[str, Any]], *, show_all: bool) -> None:
     quiet = len(verdicts) - len(shown)
     if quiet:
         click.echo(f"{quiet} keys are supported{' as they are' if shown else ''}; --all lists them.")
-
-
-def _difference(lines: list[str]) -> None:
-    if not lines:
-        return
-    click.echo("What would change:")
-    for line in lines:
-        style = {"+": "green", "-": "red"}.get(line[:1], "")
-        console().print(Text(words.plain(f"  {line}"), style=style), soft_wrap=True)

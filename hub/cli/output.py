@@ -52,6 +52,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) ->
     console().print(table)
 
 
+def print_difference(lines: Iterable[str], *, indent: str = "") -> None:
+    """What is new, in lines that begin with + and -."""
+    for line in lines:
+        style = {"+": "green", "-": "red"}.get(line[:1], "")
+        console().print(Text(words.plain(f"{indent}{line}"), style=style), soft_wrap=True)
+
+
 def age(then_ms: int | None, now_ms: int) -> str:
     """How long ago.
 

@@ -375,7 +375,8 @@ async def test_volumes_of_an_app_that_is_gone_are_asked_for_wholly_or_not_at_all
 
     desk, vault = hub.desk, Vault(bytes(32))
     full = Full(hub.store, hub.keys, vault, hub.now_ms, announced=nobody_waits)
-    changes = Changes(hub.store, desk.changes.making, desk.secrets, full, desk.reports, vault, hub.now_ms)
+    manifests = desk.changes.manifests
+    changes = Changes(hub.store, manifests, desk.secrets, full, desk.reports, vault, hub.now_ms)
     with pytest.raises(Refused, match="too many bytes"):
         await Deploy(hub.store, changes).undeploy("demo", "ada", volumes=True)
     async with hub.store.read() as tx:

@@ -12,11 +12,9 @@ from agent.wire.order import AppName
 from hub.apps.draft import Verdict
 from hub.apps.rehearsal import BoardCheck
 from hub.apps.secrets import SecretState
-from hub.apps.view import AppOnBoard, AppPicture, State, on_board, page_of, picture_of
+from hub.apps.view import AppOnBoard, AppPicture, State, board_picture_of, page_of, picture_of
 from hub.store import apps as store
 from hub.store import boards
-from hub.store.app_reports import find_reports
-from hub.store.orders import find_order
 from hub.store.placements import Result, results_of
 from hub.web import following
 from hub.web.api import table
@@ -361,20 +359,17 @@ async def list_board_apps(call: Call, board: str) -> BoardApps:
     """List the apps of a board, and how it stands with its order."""
     async with call.parts.store.read() as tx:
         row = await boards.get_board(tx, board)
-        found = await on_board(tx, row, call.parts.now_ms())
-        order = await find_order(tx, row.id)
-        report = (await find_reports(tx, [row.id])).get(row.id)
-    known = {revision.app for revision, _ in found}
-    said = report.apps if report else None
+        found = await board_picture_of(tx, row, call.parts.now_ms())
+    said = found.report.apps if found.report else None
     return BoardApps(
         board=row.id,
-        generation=order.generation if order else 0,
+        generation=found.order.generation if found.order else 0,
         reported=said.generation if said else 0,
         refused=said.refused if said else 0,
         reason=said.reason if said else "",
         hint=said.hint if said else "",
         engine=said.engine if said else "",
-        apps=tuple(BoardApp(revision.app, revision.version, place) for revision, place in found),
-        unknown=tuple(each.name for each in said.apps if each.name not in known) if said else (),
-        reported_ms=report.at_ms if report else None,
+        apps=tuple(BoardApp(revision.app, revision.version, place) for revision, place in found.apps),
+        unknown=found.unknown,
+        reported_ms=found.report.at_ms if found.report else None,
     )

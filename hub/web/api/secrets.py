@@ -93,7 +93,7 @@ async def _needs(call: Call, app: str) -> tuple[SecretNeed, ...]:
         if row is None:
             return ()
         content = await call.parts.desk.changes.read(tx, row)
-    return (await call.parts.desk.changes.making.compile(app, content)).secrets
+    return (await call.parts.desk.changes.manifests.compile(app, content)).secrets
 
 
 async def _need(call: Call, app: str, name: str, version: str) -> SecretNeed:

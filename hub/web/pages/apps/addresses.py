@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from hub.web.pages.apps import bell, deploy, listing, logs, on_board, one, past, settings, steps
+from hub.web.pages.apps import bell, deeds, deploy, listing, logs, on_board, one, past, settings
 
 
 def add_pages(router: web.UrlDispatcher) -> None:
@@ -22,5 +22,5 @@ def add_pages(router: web.UrlDispatcher) -> None:
     router.add_get("/apps/{app}/settings", settings.show_settings)
     router.add_get("/apps/{app}/secrets/{secret}", settings.show_secret)
     router.add_post("/apps/{app}/secrets/{secret}", settings.set_secret)
-    router.add_get("/apps/{app}/{deed:restart|stop|start|scale|rollback|cancel|remove}", steps.show_step)
-    router.add_post("/apps/{app}/{deed:restart|stop|start|scale|rollback|cancel|remove}", steps.take_step)
+    router.add_get("/apps/{app}/{deed:restart|stop|start|scale|rollback|cancel|remove}", deeds.show_deed)
+    router.add_post("/apps/{app}/{deed:restart|stop|start|scale|rollback|cancel|remove}", deeds.do_deed)

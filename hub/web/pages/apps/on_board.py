@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from hub.apps.view import on_board
-from hub.store.app_reports import find_reports
+from hub.apps.view import board_picture_of
 from hub.store.boards import BoardRow, get_board
 from hub.store.database import Tx
 from hub.web.pages.apps.shown import Place, place_of
@@ -37,17 +36,15 @@ async def show_board_apps(request: web.Request) -> web.Response:
 
 async def apps_on(tx: Tx, board: BoardRow, now_ms: int) -> BoardApps:
     """The apps of a board, as they were asked for and as it says."""
-    found = await on_board(tx, board, now_ms)
-    report = (await find_reports(tx, [board.id])).get(board.id)
-    known = {row.app for row, _ in found}
-    said = report.apps if report else None
+    found = await board_picture_of(tx, board, now_ms)
+    said = found.report.apps if found.report else None
     places = tuple(
         place_of(at, app=row.app, title=row.app, link=f"/apps/{row.app}", version=row.version)
-        for row, at in found
+        for row, at in found.apps
     )
     return BoardApps(
         places=places,
-        unknown=tuple(each.name for each in said.apps if each.name not in known) if said else (),
+        unknown=found.unknown,
         reason=said.reason if said else "",
         hint=said.hint if said else "",
     )

@@ -25,13 +25,14 @@ from hub.web.problems import status_of
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """A deed before it is done.
+class Deed:
+    """A deed before it is done; ``name`` is the last part of its address.
 
     ``effect`` says what happens on a board, ``button`` the deed; ``other`` is a second way to do it:
     a sentence and its own button.  ``services`` are to choose from, or to count.
     """
 
+    name: str
     title: str
     effect: str
     button: str
@@ -43,13 +44,13 @@ class Step:
     hidden: Mapping[str, str] = field(default_factory=dict)
 
 
-async def show_step(request: web.Request) -> web.Response:
+async def show_deed(request: web.Request) -> web.Response:
     """The page before the deed."""
     return await _page(request, await picture_at(request), request.query.get("to", "0"))
 
 
-async def take_step(request: web.Request) -> web.Response:
-    """The deed."""
+async def do_deed(request: web.Request) -> web.Response:
+    """The deed itself."""
     form = await read_form(request)
     picture = await picture_at(request)
     try:
@@ -65,26 +66,24 @@ async def take_step(request: web.Request) -> web.Response:
     return go(request, f"/apps/{picture.name}")
 
 
-async def _do(parts: Parts, admin: str, picture: AppPicture, deed: str, form: Mapping[str, str]) -> None:
+async def _do(parts: Parts, admin: str, picture: AppPicture, name: str, form: Mapping[str, str]) -> None:
     """Do it.  Raises Refused, Busy, LinkDown."""
     app, deploy, why = picture.name, parts.desk.deploy, form.get("message", "")[:1000]
-    match deed:
+    match name:
         case "restart":
-            chosen = [name.removeprefix("service.") for name in form if name.startswith("service.")]
+            chosen = [key.removeprefix("service.") for key in form if key.startswith("service.")]
             if not chosen:
                 raise Refused("no service is chosen")
             everything = {each.name for each in await _services(parts, app)} == set(chosen)
             await deploy.restart(app, admin, services=[] if everything else chosen, message=why)
         case "scale":
             counts = {
-                name.removeprefix("replicas."): integer_of(
-                    name.removeprefix("replicas."), text, 0, MOST_REPLICAS
-                )
-                for name, text in form.items()
-                if name.startswith("replicas.")
+                service: integer_of(service, text, 0, MOST_REPLICAS)
+                for key, text in form.items()
+                if (service := key.removeprefix("replicas.")) != key
             }
             now = {each.name: each.replicas for each in await _services(parts, app)}
-            changed = {name: count for name, count in counts.items() if now.get(name) != count}
+            changed = {service: count for service, count in counts.items() if now.get(service) != count}
             if not changed:
                 raise Refused("that is how many there are already")
             await deploy.scale(app, changed, admin, message=why)
@@ -106,7 +105,7 @@ async def _services(parts: Parts, app: str) -> tuple[Service, ...]:
     changes = parts.desk.changes
     async with parts.store.read() as tx:
         standing = await changes.standing(tx, app)
-    return (await changes.making.compile(app, standing.base.content)).app.services
+    return (await changes.manifests.compile(app, standing.base.content)).app.services
 
 
 # --- before it ---------------------------------------------------------------------------------
@@ -120,54 +119,53 @@ async def _page(
     error: Refused | Busy | LinkDown | None = None,
     form: Mapping[str, str] | None = None,
 ) -> web.Response:
-    deed = request.match_info["deed"]
-    step = await _step(parts_of(request), picture, deed, to)
+    deed = await _foresee(parts_of(request), picture, request.match_info["deed"], to)
     known = {place.name: place for place in picture.boards}
     values = {
-        "step": step,
         "deed": deed,
-        "on": [(name, known.get(name)) for name in step.boards],
+        "on": [(name, known.get(name)) for name in deed.boards],
         "error": error,
         "form": form or {},
         "most": MOST_REPLICAS,
-        "working": [place.name for place in picture.boards if is_at_work(place) and deed != "cancel"],
+        "working": [place.name for place in picture.boards if is_at_work(place) and deed.name != "cancel"],
     }
-    return app_page(request, picture, "app_step.html", values, status=status_of(error) if error else 200)
+    return app_page(request, picture, "app_deed.html", values, status=status_of(error) if error else 200)
 
 
-async def _step(parts: Parts, picture: AppPicture, deed: str, to: str) -> Step:
+async def _foresee(parts: Parts, picture: AppPicture, name: str, to: str) -> Deed:
     """What a deed would do.  Raises Refused when there is nothing to do it to."""
     app = picture.name
     there = tuple(board.name for board in await boards_of(parts, app))
-    if deed == "remove":
+    if name == "remove":
         return _removal(picture, there)
-    if deed == "cancel":
+    if name == "cancel":
         return await _cancelling(parts, picture)
-    if deed == "rollback":
+    if name == "rollback":
         return await _rollback(parts, app, to)
     if not there:
         raise Refused(f"{app} is on no board", code="not-found", hint="deploy it anew first")
     where = boards_in_words(there)
-    if deed == "stop":
+    if name == "stop":
         effect = "its containers are stopped, and start again when you say so; all that it has stays"
-        return Step(f"Stop {app}", effect, f"Stop {app} on {where}", there)
-    if deed == "start":
-        return Step(f"Start {app}", "its containers are started", f"Start {app} on {where}", there)
+        return Deed(name, f"Stop {app}", effect, f"Stop {app} on {where}", there)
+    if name == "start":
+        return Deed(name, f"Start {app}", "its containers are started", f"Start {app} on {where}", there)
     services = await _services(parts, app)
-    if deed == "restart":
+    if name == "restart":
         effect = (
             "new containers take the place of the old ones, with the images of now and the newest secrets"
         )
-        return Step(f"Restart {app}", effect, f"Restart {app} on {where}", there, services)
+        return Deed(name, f"Restart {app}", effect, f"Restart {app} on {where}", there, services)
     effect = "containers are added or stopped until there are so many"
-    return Step(f"Scale {app}", effect, f"Scale {app} on {where}", there, services)
+    return Deed(name, f"Scale {app}", effect, f"Scale {app} on {where}", there, services)
 
 
-def _removal(picture: AppPicture, there: tuple[str, ...]) -> Step:
+def _removal(picture: AppPicture, there: tuple[str, ...]) -> Deed:
     app = picture.name
     if there:
         where = boards_in_words(there)
-        return Step(
+        return Deed(
+            "remove",
             f"Remove {app}",
             "its containers, networks and secrets are removed; its history stays here",
             f"Remove {app} from {where}, keep its volumes",
@@ -178,7 +176,8 @@ def _removal(picture: AppPicture, there: tuple[str, ...]) -> Step:
             ),
             is_danger=True,
         )
-    return Step(
+    return Deed(
+        "remove",
         f"Delete what {app} has left behind",
         "volumes that it left behind are deleted, for good",
         f"Delete the volumes of {app}",
@@ -188,18 +187,20 @@ def _removal(picture: AppPicture, there: tuple[str, ...]) -> Step:
     )
 
 
-async def _cancelling(parts: Parts, picture: AppPicture) -> Step:
+async def _cancelling(parts: Parts, picture: AppPicture) -> Deed:
     app = picture.name
     way = await parts.desk.deploy.way_out(app)
     if not way.number:
-        return Step(
+        return Deed(
+            "cancel",
             f"Cancel the first deployment of {app}",
             "what has been begun is taken back; it is on no board then",
             "Cancel, and remove it",
             tuple(place.name for place in picture.boards),
             difference=way.difference,
         )
-    return Step(
+    return Deed(
+        "cancel",
         f"Cancel the change of {app}",
         f"it goes back to what revision {way.number} was",
         f"Cancel, and go back to revision {way.number}",
@@ -208,10 +209,11 @@ async def _cancelling(parts: Parts, picture: AppPicture) -> Step:
     )
 
 
-async def _rollback(parts: Parts, app: str, to: str) -> Step:
+async def _rollback(parts: Parts, app: str, to: str) -> Deed:
     way = await parts.desk.deploy.way_back(app, to=integer_of("to", to, 0, 2**31))
     where = boards_in_words(way.boards) if way.boards else "no board"
-    return Step(
+    return Deed(
+        "rollback",
         f"Roll {app} back to revision {way.number}",
         f"it becomes what revision {way.number} was: files, variables and images; replicas stay as they are",
         f"Roll back {where} to revision {way.number}",

@@ -1,8 +1,8 @@
 """From a recipe to what is placed on boards: compiled, filled in, pinned for each board's architecture.
 
-Owns the way from a `Content` to manifests.  `hub.apps.deploy` takes it for every change, and for a check
-that changes nothing.  Registries are asked before the store is; whatever is missing is refused here, so
-that nothing is touched unless all of it can be.
+Owns the way from a `Content` to manifests.  `hub.apps.changes` takes it for every change, and
+`hub.apps.rehearsal` without making one.  Registries are asked before the store is; whatever is missing is
+refused here, so that nothing is touched unless all of it can be.
 
 1.  `compile`: the draft, on a thread, with replicas and restarts as operators asked for;
 2.  `pin`: of each image the digest for each board;
@@ -46,8 +46,8 @@ class Pinned:
     sizes: Mapping[str, int] = field(default_factory=dict)
 
 
-class Making:
-    """Makes manifests for one hub."""
+class Manifests:
+    """The manifests of one hub's apps."""
 
     def __init__(self, registry: Registry, vault: Vault, *, executor: Executor | None = None) -> None:
         self._registry = registry
