@@ -94,9 +94,9 @@ async def test_a_pull_that_fails_is_told_to_all_and_the_same_words_try_again(
 ) -> None:
     name = podman.app("pulled")
     shell = shell_at(site, name)
-    deploy = ("app", "deploy", name, "--wait", "--set")
-    await shell.type(*deploy, f"IMAGE={image(door, '1')}", "--board", "board")
-    deploy = (*deploy, f"IMAGE={image(door, '2')}")
+    one, two = (f"IMAGE={image(door, tag)}" for tag in ("1", "2"))
+    await shell.type("app", "deploy", name, "--wait", "--set", one, "--board", "board")
+    deploy = ("app", "deploy", name, "--wait", "--set", two)
     went_back = "rolled back to revision 1, which runs\n"
 
     door.fault = "mangle"
