@@ -23,7 +23,7 @@ nothing longer.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -77,8 +77,7 @@ class Times:
     def __init__(self, boots: Iterable[Boot]) -> None:
         known = list(boots)
         self._offsets = {boot.first.boot: boot.first.wall1_ms - boot.first.mono1_ms for boot in known}
-        self._first = sorted((boot.first.seq, boot.first.wall1_ms) for boot in known)
-        self._last = sorted((boot.last.seq, boot.last.wall1_ms) for boot in known)
+        self._known = sorted({(end.seq, end.wall1_ms) for boot in known for end in boot})
 
     def span(self, stamp: Stamp) -> Span:
         """When a record was made."""
@@ -93,8 +92,7 @@ class Times:
 
     def _near(self, stamp: Stamp) -> int:
         """The nearest time that is known at all, rather the one before."""
-        before = bisect_left(self._last, (stamp.seq,))
-        if before:
-            return self._last[before - 1][1]
-        after = bisect_right(self._first, (stamp.seq,))
-        return self._first[after][1] if after < len(self._first) else stamp.wall1_ms
+        place = bisect_left(self._known, (stamp.seq,))
+        if place:
+            return self._known[place - 1][1]
+        return self._known[0][1] if self._known else stamp.wall1_ms

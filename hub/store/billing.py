@@ -181,3 +181,9 @@ async def labels_of(tx: Tx, ids: Collection[str]) -> dict[str, dict[str, str]]:
     """The labels of boards, by id."""
     asked = select(boards.c.id, boards.c.labels).where(boards.c.id.in_(ids))
     return {row.id: row.labels for row in await tx.execute(asked)}
+
+
+async def names_of(tx: Tx, ids: Collection[str]) -> dict[str, str]:
+    """What boards are called, those that were put out, too; by id."""
+    asked = select(boards.c.id, boards.c.name).where(boards.c.id.in_(ids))
+    return {row.id: row.name for row in await tx.execute(asked)}

@@ -69,6 +69,16 @@ def test_a_boot_that_never_knew_is_uncertain_and_counts_for_the_time_before() ->
     assert found[2:4] == [(T0 + HOUR_MS, False)] * 2
 
 
+def test_boots_that_lie_within_each_other_have_a_time_all_the_same() -> None:
+    """No board writes such a log; somebody else may."""
+    found = ends(
+        stamp(0, "a", HOUR_MS, T0),
+        stamp(1, "b", HOUR_MS, 5, "unsynced"),
+        stamp(2, "a", 2 * HOUR_MS, T0 + HOUR_MS),
+    )
+    assert found[1] == (T0, False)
+
+
 def test_a_log_that_begins_without_time_counts_for_the_first_that_is_known() -> None:
     assert ends(
         stamp(0, "a", HOUR_MS, 5, "unsynced"),
