@@ -41,7 +41,7 @@ from hub.access.keys import DOCUMENT_NUMBER, Keyring, read_document
 from hub.access.sealed import Opener, Sealer
 from hub.config import Directory
 from hub.fleet.announcement import ANNOUNCED
-from hub.store import accounts, boards, events, facts, orders, placements, tokens
+from hub.store import accounts, boards, events, facts, orders, placements, readers, tokens
 from hub.store.database import Store, Tx, copy_database
 
 ABOUT = "about.json"
@@ -215,6 +215,7 @@ async def _make_good(directory: Directory, about: About, revoke: Sequence[str]) 
         revoked = await _revoke(tx, revoke, now_ms)
         join_tokens = await tokens.revoke_open(tx, now_ms)
         credentials = await accounts.end_credentials(tx, ("session", "link", "token"))
+        credentials += await readers.remove_readers(tx)
         await boards.all_offline(tx)
         # Boards may have seen higher generations: they say so, and then theirs are made anew.
         await orders.forget_published(tx)

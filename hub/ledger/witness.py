@@ -30,7 +30,7 @@ from typing import NoReturn, Protocol
 
 from agent.base.broker import Message, Session
 from agent.wire import topics
-from agent.wire.cosignature import add_signature, cosign
+from agent.wire.cosignature import CosignatureVerifier, add_signature, cosign
 from agent.wire.envelope import pack
 from agent.wire.errors import Busy, Corrupt, LichenError, Refused
 from agent.wire.package import Package, Receipt
@@ -125,6 +125,11 @@ class Witness:
         self._mail = asyncio.Event()
         self._doubted: OrderedDict[tuple[int, str], None] = OrderedDict()
         self._late: set[str] = set()
+
+    @property
+    def verifier(self) -> CosignatureVerifier:
+        """The public key of receipts."""
+        return cosigner_of(self._keys.receipt).verifier
 
     # --- who asks ----------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from agent.wire.errors import Busy, ConfigError, Corrupt, LichenError, Refused
 
-REVISION = "0006"
+REVISION = "0007"
 """The newest migration.  Here so that Alembic (10 MB, 100 ms) is imported only to migrate."""
 
 READERS = 4

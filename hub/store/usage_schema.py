@@ -158,3 +158,17 @@ usage_allowances = Table(
     Column("board", String(16), ForeignKey("boards.id"), primary_key=True),
     Column("paid_ms", BigInteger, nullable=False),  # up to then, by the hub's clock
 )
+
+# Others who may read of the logs; never an admin.
+usage_readers = Table(
+    "usage_readers",
+    metadata,
+    Column("hash", String(64), primary_key=True),  # of the secret
+    Column("id", String(16), nullable=False, unique=True),
+    Column("name", String(64), nullable=False),
+    Column("scope", String(8), nullable=False),  # "peer" or "payer"
+    Column("payer", String, nullable=False),  # whose records, for "payer"; else empty
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger),  # null: until it is revoked
+    Column("author", String, nullable=False),
+)

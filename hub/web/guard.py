@@ -23,7 +23,9 @@ from aiohttp import web
 
 from agent.wire.errors import Refused
 from hub.access.login import Principal
-from hub.web.parts import parts_of
+from hub.access.readers import Readers
+from hub.store.readers import ReaderRow
+from hub.web.parts import Parts, parts_of
 from hub.web.peer import refuse_revoked_peer
 from hub.web.problems import Handler, wants_page
 
@@ -55,7 +57,13 @@ They send no cookie; but any site in a browser could make attempts here until an
 _LOCAL = re.compile(r"(localhost|[0-9.]+|\[[0-9a-f:.]+\])(:[0-9]*)?", re.ASCII | re.IGNORECASE)
 """What Host may be over plain HTTP: an address, as no DNS has a say in it, or localhost (RFC 6761)."""
 
+LOGS = "/tlog/"
+"""Below it usage logs are served, of which others than admins may see something, too: who has a reading
+token.  What, the handlers decide (`hub.web.tlog`)."""
+
 PRINCIPAL: Final = web.RequestKey("principal", Principal)
+READER: Final = web.RequestKey("reader", ReaderRow)
+"""Who asks with a reading token; then there is no `PRINCIPAL`."""
 
 HEADERS = {
     "Server": "Lichen",  # versions are nobody's business who is not logged in
@@ -89,6 +97,9 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         check_origin(request)
     if address in PUBLIC:
         return await _in_time(request, handler)
+    if bearer and address.startswith(LOGS) and (reader := await readers_of(parts_of(request)).who(bearer)):
+        request[READER] = reader
+        return await handler(request)
     try:
         request[PRINCIPAL] = await identify(request)
     except Refused as error:
@@ -115,6 +126,11 @@ async def identify(request: web.Request) -> Principal:
     if cookie := request.cookies.get(COOKIE, ""):
         return await access.who(cookie, {"session"})
     raise Refused("this needs a login", code="unauthenticated", hint="log in, or send an API token")
+
+
+def readers_of(parts: Parts) -> Readers:
+    """The reading tokens of this hub."""
+    return Readers(parts.store, parts.now_ms)
 
 
 def _bearer(request: web.Request) -> str:

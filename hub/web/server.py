@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from hub.web import guard, ledgers, metrics, openapi, problems, public
+from hub.web import guard, ledgers, metrics, openapi, problems, public, tlog
 from hub.web.api import ROUTES
 from hub.web.api.route import Call, Route
 from hub.web.assets import Assets
@@ -73,6 +73,7 @@ def _add_pages(router: web.UrlDispatcher) -> None:
     router.add_post("/renew", public.renew)
     router.add_post("/ledger", ledgers.take)
     router.add_get("/ledger/{epoch}", ledgers.give)
+    tlog.add_files(router)
     router.add_get("/favicon.ico", _icon)
     router.add_get("/static/{version}/{path:.+}", _static)
 
