@@ -3,7 +3,8 @@
     sensors -> sampler -> outbox -> reports -> link -> the hub's broker
                                     inbox   <- link <- acknowledgements, hub document, commands, time
        Podman <- reconciler <- desk <- inbox   <- link <- orders
-                               desk -> link -> how apps are
+            |                  desk -> link -> how apps are
+            +---> usage: meter -> ledger -> link -> the hub's receipts -> ledger
                                                renewal -> the hub's HTTPS side, some times a year
 
 `agent.__main__` runs it under `agent.base.process.run`.  Read `Agent.run` from top to bottom;
@@ -29,6 +30,7 @@ from agent.base.lock import held
 from agent.clock import Clock
 from agent.config import Config
 from agent.containers.apps import Containers, OpenEngine
+from agent.deliveries import counted
 from agent.health import Health, gathered
 from agent.identity import Identity, Membership, open_identity
 from agent.link import Link
@@ -37,6 +39,7 @@ from agent.portrait import Portrait
 from agent.renewal import Renewal
 from agent.sensors.sampler import Sampler
 from agent.status import LinkState, Status, write_status
+from agent.usage.usage import Usage
 from agent.vitals import Gauges, supply_alarm
 from agent.wire.errors import Busy, ConfigError, LichenError, Refused
 from agent.wire.messages import Problem
@@ -95,32 +98,26 @@ class Agent:
         async with AsyncExitStack() as stack:
             self._outbox = outbox = await self._open_outbox(identity, stack)
             sampler = Sampler(
-                config.sensors,
-                clock=clock,
-                sink=outbox,
-                sysfs=config.sysfs,
-                state_dir=state_dir,
+                config.sensors, clock=clock, sink=outbox, sysfs=config.sysfs, state_dir=state_dir,
                 commit_every_s=config.report.commit_every_s,
-            )
-            unseal = identity.seal_key.unseal
-            containers = Containers(config, clock, identity.board, unseal, self._open_engine)
+            )  # fmt: skip
+            deliveries = await stack.enter_async_context(counted(outbox, clock))
+            usage = Usage(config, clock, identity, deliveries=deliveries, sensors=sampler.sensors)
+            containers = Containers(
+                config, clock, identity.board, identity.seal_key.unseal, self._open_engine,
+                account=usage.see, note_order=usage.note_order,
+            )  # fmt: skip
             health = Health(
-                clock,
-                state_dir,
-                gauges=Gauges(state_dir, config.sysfs),
-                lane=sampler.lane,
-                gather=lambda: gathered(clock, sampler, identity, containers.troubles()),
+                clock, state_dir, gauges=Gauges(state_dir, config.sysfs), lane=sampler.lane,
+                gather=lambda: gathered(clock, sampler, identity, containers.troubles() + usage.troubles()),
                 alarm=supply_alarm(config.sysfs),
-            )
+            )  # fmt: skip
             portrait = Portrait(
                 identity, membership, config, clock, outbox, sampler, health, containers.report
             )
             renewal = Renewal(identity, config, clock)
             link = Link(
-                identity,
-                outbox,
-                config,
-                clock,
+                identity, outbox, config, clock,
                 connect=self._connect,
                 describe=portrait.about,
                 tell=portrait.tell,
@@ -128,7 +125,12 @@ class Agent:
                 uncertified=renewal.wanted.set,
                 again=renewal.renewed,
                 desk=containers,
-            )
+                books=usage,
+            )  # fmt: skip
+            bells = {
+                "health": health.changed, "outbox": outbox.committed, "sensors": sampler.changed,
+                "apps": containers.troubled, "usage log": usage.changed,
+            }  # fmt: skip
             admission: Admission | None = None
             try:
                 async with asyncio.TaskGroup() as group:
@@ -137,11 +139,10 @@ class Agent:
                     group.create_task(renewal.run(), name="renewal")
                     group.create_task(health.run(), name="health")
                     group.create_task(containers.run(), name="apps")
+                    group.create_task(usage.run(), name="usage")
                     group.create_task(portrait.keep(link.changed), name="status")
-                    group.create_task(portrait.heed(health.changed), name="status of the health")
-                    group.create_task(portrait.heed(outbox.committed), name="status of the outbox")
-                    group.create_task(portrait.heed(sampler.changed), name="status of the sensors")
-                    group.create_task(portrait.heed(containers.troubled), name="status of the apps")
+                    for what, bell in bells.items():
+                        group.create_task(portrait.heed(bell), name=f"status of the {what}")
                     if admission := await self._apply_elsewhere(identity, membership):
                         raise _Admitted  # ends all of them: the next round is of another hub
             except* _Admitted:

@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterator
 
 from agent.appchecks import APPS
 from agent.findings import Check, Facts, Fault, Finding, Look, Severity, Trouble
+from agent.usagechecks import USAGE
 from agent.vitals import BEFORE, CAPPED, HOT, LOW, THROTTLED, Disk, Vitals
 from agent.wire import words
 
@@ -322,6 +323,7 @@ CHECKS: tuple[Check, ...] = (
         "Check the sensor, or correct its `minimum`, `maximum`, `scale` or `offset` in agent.toml.",
     ),
     *APPS,
+    *USAGE,
     Check(
         "memory-cgroup-off", "notice", 0, 0, _memory_cgroup,
         "Only apps need it: add `cgroup_enable=memory` to /boot/firmware/cmdline.txt and restart.",

@@ -1,7 +1,7 @@
 """What checks are about, and what they are: facts, findings, and the shape of one check.
 
-The types that `agent.checks`, `agent.appchecks`, `agent.health` and `agent.doctor` share; nothing here
-decides anything.
+The types that `agent.checks`, `agent.appchecks`, `agent.usagechecks`, `agent.health` and `agent.doctor`
+share; nothing here decides anything.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class Fault(NamedTuple):
 
 
 class Trouble(NamedTuple):
-    """Something that is wrong with apps: the code of its problem, which app (or ""), and a sentence."""
+    """Something that is wrong with apps or the usage log: the code of its problem, which app (or ""), and a
+    sentence."""
 
     code: str
     subject: str

@@ -15,9 +15,8 @@ import base64
 import contextlib
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
 
 from agent.cgroups import CGROUPS, COUNTERS, Figures, File
 
@@ -37,40 +36,75 @@ def path_of(name: str) -> str:
     return f"/{HOUSE}/{name}"
 
 
-def names(cgroups: Path = CGROUPS) -> set[str]:
-    """The names of all parents on this machine."""
-    found: set[str] = set()
-    for tree in _trees(cgroups):
-        with contextlib.suppress(OSError), os.scandir(tree / HOUSE) as entries:
-            found |= {entry.name for entry in entries if entry.is_dir()}
-    return found
+class Parents:
+    """Those of this machine, in all its trees of cgroups."""
 
+    def __init__(self, cgroups: Path = CGROUPS, rmdir: Callable[[Path], None] = os.rmdir) -> None:
+        self._cgroups = cgroups
+        self._rmdir = rmdir
 
-def remove_house(cgroups: Path = CGROUPS) -> None:
-    """Remove the cgroup of all parents where it is empty.  Only while nothing is about to be started."""
-    for tree in _trees(cgroups):
-        _rmdir(tree / HOUSE)
+    def names(self) -> set[str]:
+        """The names of all."""
+        found: set[str] = set()
+        for tree in self._trees():
+            with contextlib.suppress(OSError), os.scandir(tree / HOUSE) as entries:
+                found |= {entry.name for entry in entries if entry.is_dir()}
+        return found
 
-
-class Parent:
-    """One parent, in each tree in which it is.  ``inode`` tells it from one that had its name before."""
-
-    def __init__(self, folders: Sequence[Path]) -> None:
-        self._folders = folders
-        counting = self._counting("cpu_us")
-        self._first = folders[0] if counting is None else counting[0]
-        self.inode = self._first.stat().st_ino
-
-    @classmethod
-    def find(cls, name: str, cgroups: Path = CGROUPS) -> Self | None:
-        """The parent of that name, if it is there."""
+    def find(self, name: str) -> Parent | None:
+        """The one of that name, if it is there."""
         if not name or "/" in name or name.startswith("."):
             return None
         try:
-            there = [folder for tree in _trees(cgroups) if (folder := tree / HOUSE / name).is_dir()]
-            return cls(there) if there else None
+            there = [folder for tree in self._trees() if (folder := tree / HOUSE / name).is_dir()]
+            return Parent(there) if there else None
         except OSError:  # it goes in this moment
             return None
+
+    def remove(self, parent: Parent) -> bool:
+        """Remove one with what is below it.  False where it is used, or is not ours to remove."""
+        gone = True
+        for folder in parent.folders:
+            for below, _, _ in os.walk(folder, topdown=False):
+                gone = self._remove(Path(below)) and gone
+        return gone
+
+    def remove_house(self) -> None:
+        """Remove the cgroup of all, where it is empty.  Only while nothing is about to be started."""
+        for tree in self._trees():
+            self._remove(tree / HOUSE)
+
+    def _remove(self, folder: Path) -> bool:
+        try:
+            self._rmdir(folder)
+        except FileNotFoundError:
+            return True
+        except OSError:  # EBUSY, EACCES
+            return False
+        return True
+
+    def _trees(self) -> list[Path]:
+        """The roots of the hierarchies; links are other names of the same ones."""
+        if (self._cgroups / "cgroup.controllers").exists():
+            return [self._cgroups]
+        try:
+            with os.scandir(self._cgroups) as entries:
+                return sorted(Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False))
+        except OSError:
+            return []
+
+
+class Parent:
+    """One of them, in each tree in which it is.  ``inode`` tells it from one that had its name before.
+
+    Raises OSError when it is not there.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.folders = folders
+        counting = self._counting("cpu_us")
+        self._first = folders[0] if counting is None else counting[0]
+        self.inode = self._first.stat().st_ino
 
     def look(self) -> Figures:
         """What was counted in it, without what is conmon's.  Not memory, of which conmon has some, too."""
@@ -85,23 +119,15 @@ class Parent:
         """Whether no process is in it or below it, so that nothing is counted any more."""
         return not any(_read(Path(folder) / "cgroup.procs").strip() for folder, _, _ in os.walk(self._first))
 
-    def remove(self) -> bool:
-        """Remove it with what is below it.  False where it is used, or is not ours to remove."""
-        gone = True
-        for folder in self._folders:
-            for below, _, _ in os.walk(folder, topdown=False):
-                gone = _rmdir(Path(below)) and gone
-        return gone
-
     def _counting(self, name: str) -> tuple[Path, File] | None:
         """The folder and the file of a counter, in the version that has it here."""
         controller, old, new = COUNTERS[name]
-        for folder in self._folders:
+        for folder in self.folders:
             if old is not None and (folder / old.name).exists():
                 return folder, old
-        if any(controller in folder.parent.parent.name.split(",") for folder in self._folders):
+        if any(controller in folder.parent.parent.name.split(",") for folder in self.folders):
             return None  # version 1 has the controller, and does not count that
-        return next(((folder, new) for folder in self._folders if (folder / new.name).exists()), None)
+        return next(((folder, new) for folder in self.folders if (folder / new.name).exists()), None)
 
     def _without_conmon(self, folder: Path, file: File) -> int | None:
         """Read while conmon stands still, or as good as it can be had."""
@@ -116,7 +142,7 @@ class Parent:
     def _kills(self) -> int | None:
         """Version 2 counts them in the cgroups above, too (memory.events)."""
         _, _, file = COUNTERS["oom_kills"]
-        texts = [_read(folder / file.name) for folder in self._folders]
+        texts = [_read(folder / file.name) for folder in self.folders]
         return next((found for text in texts if (found := file.value(text)) is not None), None)
 
 
@@ -128,30 +154,9 @@ def _of_conmon(folder: Path, file: File) -> int:
     return 0
 
 
-def _trees(cgroups: Path) -> list[Path]:
-    """The roots of the hierarchies; links are other names of the same ones."""
-    if (cgroups / "cgroup.controllers").exists():
-        return [cgroups]
-    try:
-        with os.scandir(cgroups) as entries:
-            return sorted(Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False))
-    except OSError:
-        return []
-
-
 def _read(path: Path) -> str:
     """What is in a file; nothing where that is gone."""
     try:
         return path.read_text("ascii", "replace")
     except OSError:
         return ""
-
-
-def _rmdir(folder: Path) -> bool:
-    try:
-        folder.rmdir()
-    except FileNotFoundError:
-        return True
-    except OSError:  # EBUSY, EACCES
-        return False
-    return True

@@ -45,6 +45,8 @@ AGAIN_S = 60.0
 
 OpenEngine = Callable[["ContainersConfig", Path], "AbstractAsyncContextManager[Engine]"]
 """How an engine is opened: `agent.containers.podman.open_engine`."""
+NoteOrder = Callable[[int, str, bool, str], None]
+"""Told of an order that the hub has signed: its generation, its SHA-256, whether it was taken, why not."""
 Trouble = tuple[str, str, str]
 """What is wrong: the code of a problem, which app (or ""), and a sentence."""
 
@@ -64,14 +66,16 @@ class Containers:
         unseal: Callable[[str], bytes],
         open_engine: OpenEngine | None = None,
         account: Account = lambda runs: None,
+        note_order: NoteOrder = lambda generation, sha256, accepted, reason: None,
     ) -> None:
         """``unseal`` opens a box that was sealed to this board; ``open_engine``: another than Podman;
-        ``account`` is told which containers there are, for whoever counts what they use."""
+        ``account`` is told which containers there are, for whoever counts what they use, and ``note_order``
+        of each order."""
         self.changed = asyncio.Event()
         self.troubled = asyncio.Event()
         self._config, self._clock = config, clock
         self._board, self._unseal, self._open_engine = board, unseal, open_engine
-        self._account = account
+        self._account, self._note_order = account, note_order
         self._path: Path = config.state_dir / FILE
         self._asked = asyncio.Event()  # somebody wants the database
         self._opened = asyncio.Event()  # it is there, or cannot be
@@ -113,6 +117,7 @@ class Containers:
         async with Database.open(self._path, SCHEMA, version=VERSION) as database:
             self._memory = await Memory.load(database, self._clock.boot)
             self._orders = await Orders.load(database, self._board)
+            self._note_taken(self._orders)
             self._fault = None
             self._opened.set()
             self._tell()
@@ -178,11 +183,21 @@ class Containers:
                 order = self._orders.order
                 assert order is not None
                 log.info("order taken", extra={"generation": order.generation, "apps": len(order.apps)})
+                self._note_taken(self._orders)
                 self._ordered.set()
                 if self._reconciler is not None:
                     self._reconciler.bell.set()
+        except Refused:
+            refusal = self._orders.refusal
+            if refusal is not None and refusal.sha256:
+                self._note_order(refusal.generation, refusal.sha256, False, refusal.reason)
+            raise
         finally:
             self._tell()
+
+    def _note_taken(self, orders: Orders) -> None:
+        if orders.order is not None:
+            self._note_order(orders.order.generation, orders.sha256, True, "")
 
     # --- what is said ----------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ the earlier hub comes in force again.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from agent.base.sqlite import Connection, Database
@@ -23,11 +24,13 @@ from agent.wire.order import App, Order
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An order that was not taken.  ``generation`` is 0 where it could not be believed."""
+    """An order that was not taken.  ``generation`` is 0 where it could not be read; ``sha256`` is of what the
+    hub has signed, "" where it has not."""
 
     generation: int
     reason: str
     hint: str = ""
+    sha256: str = ""
 
 
 class Orders:
@@ -61,18 +64,25 @@ class Orders:
         Raises Corrupt for a signature that is not the hub's, Refused for anything else that is
         wrong; ``refusal`` says the same to the hub.
         """
-        generation = 0
+        generation, digest = 0, ""
         try:
-            order = read_text("order", Order, note.open_note(text, key))
+            signed = note.open_note(text, key)
+            digest = _sha256(signed)
+            order = read_text("order", Order, signed)
             generation = order.generation
             is_new = self._check(order, text, hub)
         except (Refused, Corrupt) as error:
-            self.refusal = Refusal(generation, str(error), error.hint)
+            self.refusal = Refusal(generation, str(error), error.hint, digest)
             raise
         if is_new:
             await self._keep(order, text, hub)
         self.refusal = None
         return is_new
+
+    @property
+    def sha256(self) -> str:
+        """Of the order in force, as the hub has signed it; "" while there is none."""
+        return _sha256(_signed(self._kept[self._hub][1])) if self.order is not None else ""
 
     def _check(self, order: Order, text: str, hub: str) -> bool:
         if order.board != self._board:
@@ -109,6 +119,10 @@ class Orders:
 def _signed(text: str) -> str:
     """The text of a note without its signatures (C2SP signed-note: they follow an empty line)."""
     return text.rpartition("\n\n")[0] + "\n"
+
+
+def _sha256(signed: str) -> str:
+    return hashlib.sha256(signed.encode()).hexdigest()
 
 
 def _kept(text: str) -> Order:

@@ -18,12 +18,10 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
-from agent.cgroups import CGROUPS
 from agent.clock import Clock
-from agent.parents import Parent, names, remove_house
+from agent.parents import Parent, Parents
 from agent.runs import Run
 from agent.usage.lives import Life
 from agent.wire.usage import ContainerRecord
@@ -55,13 +53,14 @@ class Meter:
         sample_ms: int,
         workspace: str = "default",
         last: Mapping[str, ContainerRecord] | None = None,
-        cgroups: Path = CGROUPS,
+        parents: Parents | None = None,
+        most_closed: int = MOST_CLOSED,
     ) -> None:
         """``last``: the last record of each run of this boot, which are gone on with."""
         self._clock, self._board = clock, board
         self._payer, self._workspace, self._sample_ms = payer, workspace, sample_ms
         self._last = dict(last or {})
-        self._cgroups = cgroups
+        self._parents, self._most_closed = parents or Parents(), most_closed
         self._runs: dict[str, Run] | None = None  # as they were seen last
         self._lives: dict[str, Life] = {}
         self._closed: list[ContainerRecord] = []
@@ -116,10 +115,10 @@ class Meter:
                 if life.parent is not None:
                     self._leaving.append(life.parent)
         if self._leaving:
-            self._leaving = [parent for parent in self._leaving if not parent.remove()]
+            self._leaving = [parent for parent in self._leaving if not self._parents.remove(parent)]
             # Whatever is about to be started is seen before.
             if not self._runs and not self._lives and not self._leaving:
-                remove_house(self._cgroups)
+                self._parents.remove_house()
 
     # --- what happens to containers ----------------------------------------------------------------
 
@@ -145,7 +144,7 @@ class Meter:
 
     def _begin(self, run: Run, now_ms: int) -> Life | None:
         """A container that was not known; None where nothing of it can be read."""
-        parent = Parent.find(run.parent, self._cgroups)
+        parent = self._parents.find(run.parent)
         if parent is None and run.counters is None:
             return None
         stem = self._stem(run, parent)
@@ -176,7 +175,7 @@ class Meter:
 
     def _close(self, life: Life, now_ms: int) -> None:
         """Keep what is to be said of a run after which another has begun already."""
-        if life.is_final or len(self._closed) >= MOST_CLOSED:
+        if life.is_final or len(self._closed) >= self._most_closed:
             return
         if life.ended_ms is None:
             self._end(life, now_ms)
@@ -187,8 +186,8 @@ class Meter:
     def _find_left(self, now_ms: int) -> None:
         """The cgroups of containers that went while no agent looked."""
         known = {run.parent for run in (self._runs or {}).values()}
-        for name in sorted(names(self._cgroups) - known):
-            parent = Parent.find(name, self._cgroups) if name.startswith(f"{self._board}_") else None
+        for name in sorted(self._parents.names() - known):
+            parent = self._parents.find(name) if name.startswith(f"{self._board}_") else None
             if parent is None:
                 continue
             stem = self._stem(Run(name, "", "", "", "", "dead", name), parent)

@@ -63,8 +63,9 @@ ROOMS: dict[str, tuple[set[str], str]] = {
         "checks are pure: facts in, findings out",
     ),
     "agent.appchecks": (CONTRACT | {"agent.findings"}, "checks are pure: facts in, findings out"),
+    "agent.usagechecks": (CONTRACT | {"agent.findings"}, "checks are pure: facts in, findings out"),
     "agent.checks": (
-        CONTRACT | {"agent.appchecks", "agent.findings", "agent.vitals"},
+        CONTRACT | {"agent.appchecks", "agent.findings", "agent.usagechecks", "agent.vitals"},
         "checks are pure: facts in, findings out",
     ),
     "agent.health": (
@@ -87,6 +88,7 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "agent.usage": (AGENT | {"agent.cgroups", "agent.parents", "agent.runs"}, LEAF),
     # What of it speaks to the hub: with the board's certificate, and by its document.
     "agent.usage.sync": (AGENT | {"agent.identity", "agent.usage"}, LEAF),
+    "agent.usage.usage": (AGENT | {"agent.identity", "agent.parents", "agent.runs", "agent.usage"}, LEAF),
     "agent.usage.agreement": (AGENT | {"agent.identity", "agent.usage"}, LEAF),
     "agent.usage.bulk": (AGENT | {"agent.identity", "agent.https"}, LEAF),
     "agent.doctor": ({"agent"}, "the agent runs on a board: it never imports the hub"),

@@ -3,7 +3,7 @@
 `Kernel` has version 1 or 2, makes containers (`create`), starts them, lets them use something, and ends
 them, as Podman and the kernel do: the cgroup of a container is gone when it dies, the one above it stays.
 
-    kernel = Kernel(tmp_path, monkeypatch)
+    kernel = Kernel(tmp_path)
     web = kernel.create("web")
     web.start()
     web.burn(cpu_us=1500)
@@ -12,6 +12,7 @@ them, as Podman and the kernel do: the cgroup of a container is gone when it die
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
@@ -19,10 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-import pytest
-
-from agent import parents
 from agent.cgroups import Counters
+from agent.parents import Parents
 from agent.runs import Run
 
 BOARD = "boardboardboard2"
@@ -131,7 +130,7 @@ class Kernel:
     """The trees, and what is in them."""
 
     def __init__(
-        self, folder: Path, patch: pytest.MonkeyPatch, version: Literal[1, 2] = 1,
+        self, folder: Path, version: Literal[1, 2] = 1,
         mono_ms: Callable[[], int] = lambda: 0, wall_ms: Callable[[], int] = lambda: 0,
     ) -> None:  # fmt: skip
         self.cgroups, self.proc, self.version = folder / "cgroup", folder / "proc", version
@@ -143,7 +142,7 @@ class Kernel:
         self.cgroups.mkdir()
         if version == 2:
             (self.cgroups / "cgroup.controllers").write_text("cpu io memory\n")
-        patch.setattr(parents, "_rmdir", self._rmdir)
+        self.parents = Parents(self.cgroups, self._rmdir)
 
     def create(self, name: str = "web", *, parent: bool = True, net: bool = True) -> Box:
         box = Box(self, name, parent=parent, net=net)
@@ -172,7 +171,7 @@ class Kernel:
 
     def there(self) -> set[str]:
         """The cgroups above that there are."""
-        return parents.names(self.cgroups)
+        return self.parents.names()
 
     def house(self) -> bool:
         """Whether the one above those is there."""
@@ -256,12 +255,9 @@ class Kernel:
                 self._texts[folder / name] = text
                 (folder / name).write_text(text)
 
-    def _rmdir(self, folder: Path) -> bool:
+    def _rmdir(self, folder: Path) -> None:
         """As rmdir(2) does it to a cgroup, whose files are no obstacle."""
-        if not folder.exists():
-            return True
         procs = folder / "cgroup.procs"
         if any(each.is_dir() for each in folder.iterdir()) or (procs.exists() and procs.read_text()):
-            return False
+            raise OSError(errno.EBUSY, "Device or resource busy")
         shutil.rmtree(folder)
-        return True

@@ -103,6 +103,9 @@ EXPECTED = {
             ("order-refused", "", "An order of generation 3 is not taken: it is older than 5."),
             ("app-failed", "demo", "Revision 2 of demo failed: web ended with 1; revision 1 runs."),
             ("app-crash-loop", "demo", "web of demo has ended 5 times in a row."),
+            ("usage-stopped", "", "Nothing is written into the usage log: entry 5 is damaged."),
+            ("usage-disk-full", "", "Usage cannot be written down: the disk is full."),
+            ("usage-unreceipted", "", "The hub does not take the usage log: it has another history."),
         )
     },
 }

@@ -10,7 +10,6 @@ import pytest
 
 from agent.clock import Clock
 from agent.runs import Run
-from agent.usage import meter
 from agent.usage.meter import Meter
 from agent.wire.messages import ClockState
 from agent.wire.usage import ContainerRecord, encode, numbered, read
@@ -19,16 +18,17 @@ from support.kernel import BOARD, Box, Kernel
 BOOT = "b" * 32
 WALL_MS = 1_700_000_000_000
 SAMPLE_MS = 30_000
+MOST_CLOSED = 8
 
 
 class Board:
     """A board with a meter, a log that is a list, and time that a test makes pass."""
 
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, version: Literal[1, 2] = 1) -> None:
+    def __init__(self, folder: Path, version: Literal[1, 2] = 1) -> None:
         self.mono_ms, self.wall_ms = 100_000, WALL_MS
         self.state: ClockState = "synced"
         self.clock = self._clock(BOOT)
-        self.kernel = Kernel(folder, patch, version, lambda: self.mono_ms, lambda: self.wall_ms)
+        self.kernel = Kernel(folder, version, lambda: self.mono_ms, lambda: self.wall_ms)
         self.log: list[ContainerRecord] = []
         self.full = False
         self.meter = self._meter()
@@ -45,7 +45,8 @@ class Board:
                 last[stem] = record
         return Meter(
             self.clock, BOARD, payer="hub", sample_ms=SAMPLE_MS,
-            last={record.run: record for record in last.values()}, cgroups=self.kernel.cgroups,
+            last={record.run: record for record in last.values()}, parents=self.kernel.parents,
+            most_closed=MOST_CLOSED,
         )  # fmt: skip
 
     def passes(self, ms: int) -> None:
@@ -99,8 +100,8 @@ class Board:
 
 
 @pytest.fixture(params=[1, 2])
-def board(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
-    return Board(tmp_path, monkeypatch, request.param)
+def board(request: pytest.FixtureRequest, tmp_path: Path) -> Board:
+    return Board(tmp_path, request.param)
 
 
 # --- one container ---------------------------------------------------------------------------------
@@ -209,11 +210,9 @@ def test_deaths_for_lack_of_memory_are_told(board: Board) -> None:
     assert board.one().oom_kills == 0
 
 
-def test_one_that_died_of_it_while_the_agent_was_down(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_died_of_it_while_the_agent_was_down(tmp_path: Path) -> None:
     """Version 2 counts them in the cgroups above, too."""
-    board = Board(tmp_path, monkeypatch, 2)
+    board = Board(tmp_path, 2)
     box = board.kernel.create()
     box.start()
     board.see()
@@ -564,10 +563,7 @@ def test_a_record_that_the_disk_refuses_is_covered_by_the_next(board: Board) -> 
     assert (goes_on.cpu_us, goes_on.ended) == (3, False)
 
 
-def test_a_disk_that_stays_full_does_not_fill_the_memory(
-    board: Board, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(meter, "MOST_CLOSED", 8)
+def test_a_disk_that_stays_full_does_not_fill_the_memory(board: Board) -> None:
     box = board.kernel.create()
     board.full = True
     for _ in range(20):
@@ -578,7 +574,7 @@ def test_a_disk_that_stays_full_does_not_fill_the_memory(
         board.see()
     board.full = False
     records = board.write()
-    assert len(records) == 9
+    assert len(records) == MOST_CLOSED + 1
     assert board.sum_us(box) == 200
 
 
@@ -713,11 +709,9 @@ class Life:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_whatever_happens_the_sum_is_what_the_kernel_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
+def test_whatever_happens_the_sum_is_what_the_kernel_counted(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
-    board = Board(tmp_path, monkeypatch, chance.choice((1, 2)))
+    board = Board(tmp_path, chance.choice((1, 2)))
     life = Life(board, chance)
     life.live(120)
     life.end()
