@@ -109,23 +109,14 @@ async def uses_trusted(
     c = usage_records.c
     after: tuple[int, int] = (from_ms, 2**62)
     while True:
-        asked = (
-            _uses(log, fields, below)
-            .add_columns(c.at_ms)
-            .where(
-                c.clock != UNTRUSTED,
-                c.at_ms > from_ms,
-                c.at_ms <= to_ms,
-                tuple_(c.at_ms, c.seq) > tuple_(*after),
-            )
-            .order_by(c.at_ms, c.seq)
-            .limit(PART)
-        )
-        rows = (await tx.execute(asked)).all()
-        yield [row[:-1] for row in rows]
+        # The time of such a record is what its clock said, and that is what the index is by.
+        behind = (c.at_ms > from_ms, c.at_ms <= to_ms, tuple_(c.at_ms, c.seq) > tuple_(*after))
+        asked = _uses(log, fields, below).where(c.clock != UNTRUSTED, *behind)
+        rows = (await tx.execute(asked.order_by(c.at_ms, c.seq).limit(PART))).all()
+        yield rows
         if len(rows) < PART:
             return
-        after = (rows[-1].at_ms, rows[-1].seq)
+        after = (rows[-1].wall1_ms, rows[-1].seq)
 
 
 async def uses_untrusted(tx: Tx, log: int, fields: Sequence[str], below: int) -> AsyncIterator[Sequence[Any]]:
