@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 import tomllib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,9 @@ CHECKOUT_LOGIN = Path(".run/cli.toml")
 MAX_ANSWER = 64 * 1024 * 1024
 WITHIN_S = 30.0
 """How soon a hub answers, unless it has to ask others first."""
+API = "/api/v1"
+Params = Mapping[str, Any] | Sequence[tuple[str, Any]]
+"""A query: pairs where a name stands in it several times."""
 PAGE = 500
 """What is asked for at once of a list."""
 
@@ -89,7 +92,7 @@ class Hub:
         path: str,
         *,
         json: Any = None,
-        params: Mapping[str, Any] | None = None,
+        params: Params | None = None,
         within_s: float = WITHIN_S,
     ) -> Any:
         """Call ``/api/v1<path>`` and return its JSON.  Raises LinkDown, Refused, Busy."""
@@ -123,6 +126,12 @@ class Hub:
         async with self._request("GET", path, params=params, headers=headers, timeout=timeout) as response:
             return await response.read()
 
+    async def file(self, path: str, *, params: Mapping[str, Any] | None = None) -> bytes:
+        """A file that the hub serves outside of its API, at ``path``.  Raises as `call`."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=WITHIN_S)
+        async with self._request("GET", path, params=params, root="", timeout=timeout) as response:
+            return await response.read()
+
     async def events(self, path: str, *, params: Mapping[str, Any]) -> AsyncGenerator[tuple[str, Any]]:
         """Server-sent events as (event, decoded data).  HTML Living Standard, section 9.2."""
         event, data = "message", ""
@@ -138,12 +147,13 @@ class Hub:
 
     @asynccontextmanager
     async def _request(
-        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, **options: Any
+        self, method: str, path: str, *, params: Params | None = None, root: str = API, **options: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        given = {key: str(value) for key, value in (params or {}).items() if value not in (None, "")}
+        pairs = params.items() if isinstance(params, Mapping) else params or ()
+        given = [(key, str(value)) for key, value in pairs if value not in (None, "")]
         try:
             async with self._http.request(
-                method, f"{self.url}/api/v1{path}", params=given, allow_redirects=False, **options
+                method, f"{self.url}{root}{path}", params=given, allow_redirects=False, **options
             ) as response:
                 if response.status >= 300:
                     raise await _error(response)

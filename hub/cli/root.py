@@ -122,6 +122,8 @@ def command_line() -> click.Group:
         secrets,
         tokens,
         usage,
+        usage_files,
+        usage_logs,
         usage_statement,
     )
 
@@ -142,6 +144,6 @@ def command_line() -> click.Group:
         lichen.add_command(command)
     for command in (*apps_deploy.COMMANDS, *apps_changes.COMMANDS, apps_logs.logs):
         apps.app.add_command(command)
-    for command in usage_statement.COMMANDS:
+    for command in (*usage_logs.COMMANDS, *usage_files.COMMANDS, *usage_statement.COMMANDS):
         usage.usage.add_command(command)
     return lichen

@@ -13,6 +13,9 @@ def usage() -> None:
     """The usage logs of the boards, and what follows from them.
 
     \b
+    lichen usage ls
+    lichen usage show pump-07
+    lichen usage verify pump-07
     lichen usage statement
     lichen usage statement --period 2026-11 --issue
     """

@@ -169,6 +169,35 @@ async def holes(tx: Tx, log: int) -> list[Hole]:
     return found
 
 
+async def lost_counts(tx: Tx, logs: Collection[int]) -> dict[int, int]:
+    """How many entries of each of these logs are in holes; logs without any are left out."""
+    c = usage_packages.c
+    asked = select(c.log, func.sum(c.count)).where(c.log.in_(logs), c.data.is_(None)).group_by(c.log)
+    return {row[0]: row[1] for row in await tx.execute(asked)}
+
+
+async def conflict_counts(tx: Tx, logs: Collection[int]) -> dict[int, int]:
+    """How much evidence there is in each of these logs; those without any are left out."""
+    c = usage_conflicts.c
+    asked = select(c.log, func.count()).where(c.log.in_(logs)).group_by(c.log)
+    return {row[0]: row[1] for row in await tx.execute(asked)}
+
+
+async def origins(tx: Tx, of: Collection[str] | None = None) -> dict[int, tuple[str, str]]:
+    """Origin and board of each log, by its id; of these boards, or of all."""
+    c = usage_logs.c
+    asked = select(c.id, c.board, c.epoch)
+    if of is not None:
+        asked = asked.where(c.board.in_(of))
+    return {id: (f"{board}/usage/{epoch}", board) for id, board, epoch in await tx.execute(asked)}
+
+
+async def names_of(tx: Tx, ids: Collection[str]) -> dict[str, str]:
+    """What these boards are called, revoked ones too."""
+    asked = select(boards.c.id, boards.c.name).where(boards.c.id.in_(ids))
+    return {row[0]: row[1] for row in await tx.execute(asked)}
+
+
 # --- entries and tiles -------------------------------------------------------------------------------
 
 

@@ -57,6 +57,13 @@ usage_packages = Table(
     # The entries, each followed by a newline, as zlib (RFC 1950); null: a hole.  Of that only leaf
     # hashes are known, and nobody holds the entries any more.
     Column("data", LargeBinary),
+    Index(
+        "usage_packages_lost",
+        "log",
+        "first",
+        sqlite_where=text("data IS NULL"),
+        postgresql_where=text("data IS NULL"),
+    ),
 )
 
 # C2SP tlog-tiles, the last one of each level with as many hashes as there are yet.

@@ -23,6 +23,9 @@ from hub.web.api import (
     secrets,
     statements,
     tokens,
+    usage,
+    usage_logs,
+    usage_tokens,
 )
 from hub.web.api.recipes import MAX_RECIPE
 from hub.web.api.route import Route
@@ -65,6 +68,13 @@ ROUTES = (
     Route("GET", "/rates", rates.list_rates),
     Route("PUT", "/rates", rates.set_rate),
     Route("DELETE", "/rates/{card}", rates.remove_rate),
+    Route("GET", "/usage/logs", usage_logs.list_logs, table=usage_logs.table_of),
+    Route("POST", "/usage/import", usage_logs.import_package, max_body=usage_logs.MAX_IMPORT),
+    Route("GET", "/usage/records", usage.list_records, table=usage.table_of),
+    Route("GET", "/usage/sums", usage.sum_usage),
+    Route("GET", "/usage/tokens", usage_tokens.list_reading_tokens),
+    Route("POST", "/usage/tokens", usage_tokens.new_reading_token, status=201),
+    Route("DELETE", "/usage/tokens/{token}", usage_tokens.revoke_reading_token),
     Route("GET", "/usage/statements", statements.list_accounts),
     Route("GET", "/usage/statements/{period}", statements.show_statement),
     Route("POST", "/usage/statements/{period}", statements.issue_statement, status=201),

@@ -1,4 +1,4 @@
-"""Tokens of others who may read of the usage logs."""
+"""Tokens of others who may read of the usage logs; holes are found without reading all packages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from alembic import op
 
 revision = "0007"
 down_revision = "0006"
+
+LOST = sa.text("data IS NULL")
 
 
 def upgrade() -> None:
@@ -22,4 +24,7 @@ def upgrade() -> None:
         sa.Column("author", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("hash"),
         sa.UniqueConstraint("id"),
+    )
+    op.create_index(
+        "usage_packages_lost", "usage_packages", ["log", "first"], sqlite_where=LOST, postgresql_where=LOST
     )
