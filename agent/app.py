@@ -7,7 +7,7 @@
             +---> usage: meter -> ledger -> link -> the hub's receipts -> ledger
                                                renewal -> the hub's HTTPS side, some times a year
 
-`agent.__main__` runs it under `agent.base.process.run`.  Read `Agent.run` from top to bottom;
+`agent.service` runs it under `agent.base.process.run`.  Read `Agent.run` from top to bottom;
 each object has a module of its name, and none of them knows this one.
 """
 

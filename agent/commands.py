@@ -1,6 +1,6 @@
 """What the commands of ``lichen-agent`` do that look, or change something once, and end.
 
-Called by `agent.__main__`, which parses the command line and reads the configuration.  They work
+Called by `agent.commandline`, which parses the command line and reads the configuration.  They work
 beside a running agent and without one; only `join_now` needs the network.
 """
 

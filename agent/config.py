@@ -1,6 +1,6 @@
 """What an operator can set on a board: the keys of ``agent.toml`` with their defaults.
 
-Owns the search for the file, its reading and its checking.  `agent.__main__` loads it,
+Owns the search for the file, its reading and its checking.  `agent.service` loads it,
 `agent.app` hands it on; nothing else opens it.  A configuration without a single key is
 valid, and reports the capacity of the board:
 

@@ -1,6 +1,6 @@
 """What ``lichen-agent usage ...`` does: show the usage log of this board, verify it, export it as a folder.
 
-Called by `agent.__main__`.  It looks at the files on its own, beside a running agent or without one, and
+Called by `agent.commandline`.  It looks at the files on its own, beside a running agent or without one, and
 needs no network; a folder that was copied from anywhere is verified on any machine.  It changes nothing.
 """
 

@@ -1,6 +1,6 @@
 """What ``lichen-agent sensors ...`` does: find, list, read and watch sensors by hand.
 
-Called by `agent.__main__`.  It asks the sensors itself, without a hub and beside a running agent;
+Called by `agent.commandline`.  It asks the sensors itself, without a hub and beside a running agent;
 what only one program may hold, such as a pin, then answers to one of the two.  It stores nothing
 but what ``scan --write`` adds to a file.
 """

@@ -226,7 +226,7 @@ def example(module: Any) -> str:
 
 
 def agent_commands() -> str:
-    from agent.__main__ import parser
+    from agent.commandline import parser
 
     return f"# lichen-agent\n\n{exits()}\n{argparse_help(parser())}"
 

@@ -27,6 +27,8 @@ LAZY = {
     "http.client": "only used to join and to renew",
     "urllib.request": "1.8 MB, and what imports it does not use it",
     "importlib.metadata": "only used for kinds of sensors from other packages",
+    "argparse": "0.4 MB with the commands of the agent, and a service types one of them",
+    "ipaddress": "0.3 MB, and what imports it looks at what is in brackets in a URL",
     "agent.join": "only used to join",
     "agent.doctor": "only used when somebody asks",
     "multiprocessing": "nothing here starts processes that way",
@@ -34,14 +36,16 @@ LAZY = {
 }
 
 SCRIPT = """
-import asyncio, sys
+import sys
+from agent.__main__ import is_run, spare
+spare()
+import asyncio
 from pathlib import Path
-import agent.app
-from agent.__main__ import parser
+import agent.service
 from agent.base.broker import Address, connect
 from agent.config import parse
 from agent.sensors.driver import Environment, load_kind
-parser().parse_args(["run"])
+assert is_run(["run", "--config", "agent.toml"])
 for sensor in parse("").sensors:
     asyncio.run(load_kind(sensor.kind).open(sensor, Environment(Path("/sys"), Path("/"), asyncio.to_thread)))
 connect(Address("board", host="127.0.0.1"))

@@ -96,6 +96,8 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "agent.logbook": ({"agent"}, "the agent runs on a board: it never imports the hub"),
     "agent.workbench": ({"agent"}, "the agent runs on a board: it never imports the hub"),
     "agent.app": ({"agent"}, "the agent runs on a board: it never imports the hub"),
+    "agent.service": ({"agent"}, "the agent runs on a board: it never imports the hub"),
+    "agent.commandline": ({"agent"}, "the agent runs on a board: it never imports the hub"),
     "agent.__main__": ({"agent"}, "the agent runs on a board: it never imports the hub"),
     "hub.config": (CONTRACT, STACK),
     "hub.store": (CONTRACT, STACK),
