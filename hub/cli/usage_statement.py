@@ -189,16 +189,20 @@ def _rows(line: dict[str, Any], names: dict[str, str]) -> Iterator[tuple[str | T
 
 
 def quantity(count: int, divisor: int, unit: str) -> str:
-    """A count in the unit of its price, to three places.
+    """A count in the unit of its price: three decimals, and more where three digits would not be seen.
 
-    >>> quantity(5_400_000_000, 3_600_000_000, "h"), quantity(-1, 10**9, "GB"), quantity(1440, 1, "")
-    ('1.500 h', '-0.000 GB', '1440')
+    >>> quantity(5_400_000_000, 3_600_000_000, "h"), quantity(-138_040, 3_600_000_000, "h")
+    ('1.5 h', '-0.0000383 h')
+    >>> quantity(1440, 1, ""), quantity(0, 10**9, "GB")
+    ('1440', '0 GB')
     """
-    if divisor == 1:
-        return str(count)
-    thousandths = (2000 * abs(count) + divisor) // (2 * divisor)
-    sign = "-" if count < 0 else ""
-    return f"{sign}{thousandths // 1000}.{thousandths % 1000:03} {unit}"
+    places = 3
+    while count and abs(count) * 10**places < 100 * divisor and places < 12:
+        places += 1
+    whole, fraction = divmod((2 * abs(count) * 10**places + divisor) // (2 * divisor), 10**places)
+    text = f"{whole}.{fraction:0{places}}".rstrip("0").rstrip(".")
+    sign = "-" if count < 0 and text != "0" else ""
+    return f"{sign}{text} {unit}".strip()
 
 
 def _totals(account: dict[str, Any]) -> str:

@@ -46,3 +46,15 @@ def quotient(quantity: int, divisor: int, places: int) -> str:
     whole, fraction = divmod(scaled, 10**places)
     text = f"{whole}.{fraction:0{places}}".rstrip("0").rstrip(".")
     return f"-{text}" if quantity < 0 and scaled else text
+
+
+def rough(quantity: int, divisor: int) -> str:
+    """``quantity / divisor`` for people: three decimals, and more where three digits would not be seen.
+
+    >>> rough(5_400_000_000, 3_600_000_000), rough(138_040, 3_600_000_000), rough(0, 5), rough(1440, 1)
+    ('1.5', '0.0000383', '0', '1440')
+    """
+    places = 3
+    while quantity and abs(quantity) * 10**places < 100 * divisor and places < 12:
+        places += 1
+    return quotient(quantity, divisor, places)

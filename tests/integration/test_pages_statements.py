@@ -83,7 +83,7 @@ async def test_each_line_has_its_charges_and_its_proofs(hub: WebHub, admin: Visi
     assert "2026-11, as of now" in seen
     assert "0.0544 EUR" in seen
     assert "blog/web on pump" in seen
-    assert "processor time 1 h 0.02 EUR 0.02 sent over networks 0.003 GB free" in seen
+    assert "processor time 1 h 0.02 EUR 0.02 sent over networks 0.0025 GB free" in seen
     assert "room on pump" in seen
     assert "readings delivered 1440 0.00001 EUR 0.0144" in seen
     assert "The board did not know the time" in seen

@@ -18,7 +18,7 @@ from hub.cli import usage_statement
 from hub.cli.rates import money
 from hub.ledger.focus import COLUMNS
 from hub.ledger.meters import METERS
-from hub.ledger.money import cents
+from hub.ledger.money import cents, rough
 from hub.ledger.statement import read_statement
 from hub.web.api import ROUTES
 from hub.web.openapi import describe
@@ -209,8 +209,8 @@ async def test_a_month_as_an_operator_types_it(hub: WebHub, log: BoardLog, shell
     out, err = await shell.type("usage", "statement", "--period", "2026-11")
     lines = [line.split() for line in out.splitlines()]
     assert out.startswith("2026-11, this hub: all that was used, as of now\n")
-    assert lines[2] == ["blog/web", "pump", "processor", "time", "1.000", "h", "0.02", "EUR", "0.02"]
-    assert lines[3] == ["sent", "0.003", "GB", "free"]
+    assert lines[2] == ["blog/web", "pump", "processor", "time", "1", "h", "0.02", "EUR", "0.02"]
+    assert lines[3] == ["sent", "0.0025", "GB", "free"]
     assert lines[4] == ["room", "pump", "readings", "1440", "0.00001", "EUR", "0.0144"]
     assert lines[-1] == ["Total:", "0.0344", "EUR"]
     assert "lichen usage proof" in err
@@ -278,4 +278,8 @@ def test_the_command_line_counts_as_the_hub_does() -> None:
     assert {name: unit[1:] for name, unit in usage_statement.UNITS.items()} == known
     for amount in (0, 1, -1, 500, 20_000, 1_500_000, 12_000_000, -34_560_789):
         assert money(amount) == cents(amount)
+    for count in (0, 1, -1, 138_040, 5_400_000_000, 10**15 + 1):
+        for meter in METERS.values():
+            shown = usage_statement.quantity(count, meter.divisor, meter.unit)
+            assert shown == f"{rough(count, meter.divisor)} {meter.unit}".strip()
     assert EXIT_CODES[Busy] == 75

@@ -17,7 +17,7 @@ from agent.wire.usage import split_origin
 from hub.ledger.books import Account, Books
 from hub.ledger.leaves import read as read_leaves
 from hub.ledger.meters import METERS, Meter
-from hub.ledger.money import cents, quotient
+from hub.ledger.money import cents, rough
 from hub.ledger.period import Period, month_of
 from hub.ledger.rates import Card
 from hub.ledger.statement import Charge, Line, Statement, digest_of
@@ -33,7 +33,6 @@ LINES = 100
 """Lines on a page."""
 PROOFS = 200
 """Records of a line whose proofs are linked one by one."""
-PLACES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,11 +232,9 @@ def _row(number: int, line: Line, name: str, size: int, digests: Mapping[str, in
 
 
 def _charge(charge: Charge, meter: Meter) -> Shown:
-    places = PLACES if meter.divisor > 1 else 0
-    quantity = quotient(int(charge.quantity), meter.divisor, places)
     return Shown(
         said=meter.said,
-        quantity=f"{quantity} {meter.unit}".strip(),
+        quantity=f"{rough(int(charge.quantity), meter.divisor)} {meter.unit}".strip(),
         price=f"{cents(charge.price)} {charge.currency}" if charge.card else "free",
         amount=cents(charge.amount) if charge.card else "",
     )
