@@ -246,9 +246,13 @@ def remove_container(client: Client, id: str) -> None:
     """Remove a container by force; no error when it is not there."""
     what, path = f"removing the container {id}", f"/containers/{path_of(id)}"
     with contextlib.suppress(Refused):
-        if client.get(what, f"{path}/json")["State"]["Status"] in NOT_STARTED:
+        status = client.get(what, f"{path}/json")["State"]["Status"]
+        if status in NOT_STARTED:
             # Or so it seems, see `start`.
             client.post(what, f"{path}/init", None)
+        elif status == "stopping":
+            # A service was killed in it: its process lives, and would be forgotten.
+            client.ask("POST", what, f"{path}/stop", params={"timeout": 0})
     # Without a time of 0 a program that ignores TERM would have ten seconds more.
     params = {"force": True, "v": True, "timeout": 0, "ignore": True}
     client.delete(what, path, params)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -37,9 +38,9 @@ def service_of(engine: Podman) -> daemon.Service:
     return engine.service
 
 
-async def running(place: Stand, engine: Engine) -> str:
+async def running(place: Stand, engine: Engine, reference: str = "") -> str:
     """A container that runs until somebody ends it."""
-    reference = place.registry.push("runs", command=["sleep", "1000"])
+    reference = reference or place.registry.push("runs", command=["sleep", "1000"])
     name = place.app("c")
     await engine.pull(reference, plain_http=True)
     body = {"name": name, "image": reference, "labels": {"lichen.app": name}, "netns": {"nsmode": "none"}}
@@ -225,6 +226,10 @@ async def test_storage_that_a_power_cut_left_does_not_hold_a_name(place: Stand) 
         await engine.remove(name)
 
 
+HALFWAY = (["removing"], ["stopping"], ["stopped"], ["exited"])
+"""What one is that was being removed."""
+
+
 @pytest.mark.slow
 async def test_a_service_killed_at_any_moment_leaves_nothing_that_cannot_be_removed(place: Stand) -> None:
     reference = place.registry.push("runs", command=["sleep", "1000"])
@@ -248,13 +253,40 @@ async def test_a_service_killed_at_any_moment_leaves_nothing_that_cannot_be_remo
                 place.kill_service(engine)
             if number % 2 and await engine.containers():
                 started = await _code_of(engine.start(name))
-                # Now and then it has other words for it ("engine"); what counts is what follows.
-                if started in ("", "broken"):
-                    expected = [] if started else ["running"]
-                    assert [each.phase for each in await engine.containers()] == expected
+                states = [each["State"] for each in json.loads(place.podman("ps", "--all", "--format=json"))]
+                assert states in {"": (["running"],), "broken": ([],), "not-running": HALFWAY}[started]
             await engine.remove(name)
             assert await engine.containers() == []
             await until(lambda: _nothing_is_left(place))
+
+
+@pytest.mark.parametrize("again", ["remove", "stop"])
+async def test_one_that_was_being_stopped_when_the_service_was_killed_is_ended(
+    place: Stand, again: str
+) -> None:
+    reference = place.registry.push("stubborn", command=["sh", "-c", "trap '' TERM; sleep 1000"])
+    async with place.engine() as engine:
+        await engine.pull(reference, plain_http=True)
+        name = await running(place, engine, reference)
+
+        async def stop() -> None:
+            with pytest.raises(LinkDown):
+                await engine.stop(name, 60)
+
+        async def stopping() -> bool:
+            [said] = json.loads(place.podman("ps", "--all", "--format=json"))
+            return bool(said["State"] == "stopping")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stop(), name="stop")
+            await until(stopping)
+            place.kill_service(engine)
+        assert [each.phase for each in await engine.containers()] == ["running"]
+        if again == "stop":
+            await engine.stop(name, 0)
+            assert [each.phase for each in await engine.containers()] == ["exited"]
+        await engine.remove(name)
+        await until(lambda: _nothing_is_left(place))
 
 
 async def _code_of(call: Awaitable[None]) -> str:
