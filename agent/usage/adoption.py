@@ -68,13 +68,17 @@ def settle(volume: Volume) -> int:
 
     Raises Refused (code "disk-full": the rest follows next time), Corrupt.
     """
+    if not volume.aside.exists():
+        return 0
+    if volume.size > volume.signed:
+        with writing(volume.directory):
+            _put_aside(volume, volume.signed)  # what was written since comes behind what lay there before
     count = 0
     for batch in _batches(_missing(volume)):
         volume.append([renumbered(entry, volume.size + at) for at, entry in enumerate(batch)])
         count += len(batch)
-    if volume.aside.exists():
-        with writing(volume.directory):
-            volume.aside.remove()
+    with writing(volume.directory):
+        volume.aside.remove()
     return count
 
 

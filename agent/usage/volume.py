@@ -57,6 +57,7 @@ class Volume:
         self.receipts = Receipts(directory, sealer, disk)
         self.aside = Aside(directory, sealer.origin, disk)
         self.hub_known = False
+        self._at_hub: int | None = None  # what the hub said last that it holds
         self.is_adrift = False
         self.signed = found.checkpoint.size if found.checkpoint else 0
         self._pen = self._at_end()
@@ -186,7 +187,7 @@ class Volume:
             raise Refused(
                 f"the hub holds {held} entries of {self.origin}, and this board {self.size}", code="behind"
             )
-        self.hub_known = True
+        self.hub_known, self._at_hub = True, size
 
     def checkpoint(self, size: int) -> str:
         """The note of the checkpoint of that size, which has been on the disk for as long as it is signed.
@@ -207,6 +208,8 @@ class Volume:
         (code "behind") when the hub holds more than there is here.
         """
         receipt = self.receipts.opened(note, hub_key)
+        if self._at_hub is not None:
+            self._at_hub = max(self._at_hub, receipt.size)
         if receipt.size > self.size:
             raise Refused(f"the receipt is of {receipt.size} entries; here are {self.size}", code="behind")
         if receipt.root != self.holdings.root_at(receipt.size):
@@ -256,6 +259,7 @@ class Volume:
     def prune(self, before_ms: int) -> int:
         """Remove closed segments that the hub has had since before that time.  Returns how many.
 
+        A hub that was restored from a backup may have lost them again: what it says that it lacks stays.
         Raises OSError.
         """
         gone = 0
@@ -263,6 +267,8 @@ class Volume:
             oldest = self.holdings.segments[0]
             at_ms = received_at_ms(oldest.path, oldest.end)
             if at_ms is None or at_ms > before_ms:
+                break
+            if self._at_hub is not None and oldest.end > self._at_hub:
                 break
             self.disk.remove(oldest.path)
             del self.holdings.segments[0]

@@ -257,6 +257,10 @@ class PowerCut(Steps):
             if path.exists() and (now := path.read_bytes()) != synced:
                 path.write_bytes(self._left_of(synced, now))
         self.left = None
+        self.replaced()
+
+    def replaced(self) -> None:
+        """What is there now has been there for long."""
         self._paths.clear()
         self._synced.clear()
 
