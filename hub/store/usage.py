@@ -310,6 +310,18 @@ async def sums(
     return [Sums(*row) for row in rows]
 
 
+async def mean_length_ms(
+    tx: Tx, from_ms: int, to_ms: int, *, logs: Collection[int] | None = None, app: str | None = None
+) -> int:
+    """How long the time is, in the mean, that a record of a container in the range is about; 0 for none."""
+    c = usage_records.c
+    asked = _in_range(select(func.avg(c.mono1_ms - c.mono0_ms)), from_ms, to_ms, logs)
+    asked = asked.where(c.type == "container")
+    if app is not None:
+        asked = asked.where(c.app == app)
+    return int((await tx.execute(asked)).scalar_one() or 0)
+
+
 async def boots(tx: Tx, log: int) -> dict[str, tuple[int, int]]:
     """Of each boot in a log the index of its first and last record that says so; for statements."""
     c = usage_records.c

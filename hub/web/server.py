@@ -16,7 +16,7 @@ from hub.web.api.route import Call, Route
 from hub.web.assets import Assets
 from hub.web.census import Census
 from hub.web.live import Streams
-from hub.web.pages import board, fleet, login, render, settings, statements, tokens
+from hub.web.pages import board, fleet, login, render, settings, statements, tokens, usage
 from hub.web.pages.apps import addresses as apps
 from hub.web.parts import PARTS, Parts
 from hub.web.wiring import ASSETS, CENSUS, DOCUMENT, STREAMS
@@ -51,6 +51,7 @@ def _add_pages(router: web.UrlDispatcher) -> None:
     router.add_post("/boards/{board}/labels", board.label_board)
     router.add_post("/boards/{board}/revoke", board.revoke_board)
     apps.add_pages(router)
+    router.add_get("/usage", usage.show_usage)
     router.add_get("/usage/statements", statements.show_accounts)
     router.add_get("/usage/statements/{period}", statements.show_statement)
     router.add_post("/usage/statements/{period}/issue", statements.issue_statement)

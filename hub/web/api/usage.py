@@ -21,6 +21,8 @@ STEPS_MS = tuple(
     60_000 * minutes for minutes in (1, 5, 10, 30, 60, 120, 180, 360, 720, 1440, 7 * 1440, 30 * 1440)
 )
 """How wide a point may be: what people count time in."""
+SMOOTH = 4
+"""Records of a run that a point is made of at least: one more or less of them must not look like a peak."""
 LATEST = 2**53
 
 Time = Annotated[int, Range(0, LATEST)]
@@ -126,7 +128,10 @@ class UsesOfOne:
 
 @dataclass(frozen=True, slots=True)
 class UsageSums:
-    """What containers used; ``step_ms`` is the width of a point.  A record counts where it ended."""
+    """What containers used; ``step_ms`` is the width of a point, which is made of several records of each.
+
+    A record counts where it ended.
+    """
 
     by: str
     from_ms: int
@@ -236,9 +241,10 @@ async def sum_usage(call: Call, query: SumsQuery) -> UsageSums:
     from_ms = to_ms - DAY_MS if query.from_ms is None else query.from_ms
     if from_ms >= to_ms:
         raise Refused(f"from_ms: {from_ms} is not before to_ms, {to_ms}")
-    step_ms = step_of(to_ms - from_ms, query.points)
     async with call.parts.store.read() as tx:
         logs = list(await logs_of(tx, query.board)) if query.board else None
+        each_ms = await usage.mean_length_ms(tx, from_ms, to_ms, logs=logs, app=query.app or None)
+        step_ms = step_of(max((to_ms - from_ms) // query.points, SMOOTH * each_ms))
         found = await usage.sums(
             tx,
             from_ms,
@@ -259,14 +265,13 @@ async def sum_usage(call: Call, query: SumsQuery) -> UsageSums:
     return UsageSums(query.by, from_ms, to_ms, step_ms, tuple(shown))
 
 
-def step_of(length_ms: int, points: int) -> int:
-    """The width of a point, so that there are no more than so many.
+def step_of(least_ms: int) -> int:
+    """The width of a point that is no less than this.
 
-    >>> step_of(DAY_MS, 200), step_of(365 * DAY_MS, 100), step_of(3_600_000, 1000)
-    (600000, 604800000, 60000)
+    >>> step_of(432_000), step_of(4 * DAY_MS), step_of(10), step_of(31 * DAY_MS)
+    (600000, 604800000, 60000, 2678400000)
     """
-    least_ms = length_ms / points
-    return next((step for step in STEPS_MS if step >= least_ms), -(-int(least_ms) // DAY_MS) * DAY_MS)
+    return next((step for step in STEPS_MS if step >= least_ms), -(-least_ms // DAY_MS) * DAY_MS)
 
 
 def _point(each: Sums) -> Uses:

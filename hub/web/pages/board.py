@@ -22,6 +22,7 @@ from hub.web.pages.facts import facts_of, lost_in_words
 from hub.web.pages.forms import labels_of, read_form
 from hub.web.pages.render import go, page
 from hub.web.pages.span import RANGES, begin_ms, read_span
+from hub.web.pages.usage import ledger_of
 from hub.web.pages.values import place_of, shown_values, summary_of
 from hub.web.parts import parts_of
 from hub.web.problems import status_of
@@ -96,6 +97,7 @@ async def _page(
         wrong = await problems.list_problems(tx, board=row.id)
         past = await problems.list_problems(tx, board=row.id, open=False, limit=PAST_PROBLEMS)
         on_it = await apps_on(tx, row, now_ms)
+        ledger = await ledger_of(tx, row)
         happened = await events.list_events(tx, board=row.id, limit=EVENTS)
     wrong += [problem for problem in parts.alerts.unsaved() if problem.board == row.id]
     known = known_of(parts.latest, row.id)
@@ -126,6 +128,7 @@ async def _page(
                 if sensor.name in found
             ],
             "lost": [lost_in_words(gap) for gap in gaps],
+            "ledger": ledger,
             "events": happened,
             "facts": facts_of(row, about, known.waiting),
             "error": error,

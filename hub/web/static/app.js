@@ -117,6 +117,10 @@ if (document.querySelector("[data-charts]")) {
   const { startCharts } = await import("./charts.js");
   startCharts(document.querySelector("[data-charts]"));
 }
+if (document.querySelector("[data-usage]")) {
+  const { startUsage } = await import("./usage.js");
+  startUsage(document.querySelector("[data-usage]"));
+}
 const follow = document.querySelector("[data-follow]");
 if (follow) {
   const { startLogs } = await import("./logs.js");

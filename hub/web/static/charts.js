@@ -29,7 +29,7 @@ export async function startCharts(section) {
 }
 
 // The plotter is the largest file of all, so it comes after the first paint.
-async function script(address) {
+export async function script(address) {
   await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
   await new Promise((done, fail) => {
     const element = document.createElement("script");
@@ -338,7 +338,7 @@ function push(columns, ...cells) {
   columns.forEach((column, index) => column.push(cells[index]));
 }
 
-function yRange(low, high) {
+export function yRange(low, high) {
   if (low === null || high === null) return [0, 1];
   if (low === high) return [low - Math.max(1, Math.abs(low) * 0.05), high + Math.max(1, Math.abs(high) * 0.05)];
   return [low >= 0 && low - (high - low) * 0.1 < 0 ? 0 : low - (high - low) * 0.1, high + (high - low) * 0.1];
@@ -352,11 +352,11 @@ function nearest({ points, step_ms: stepMs, every_ms: everyMs }, atMs) {
   return best && Math.abs(best[0] - atMs) <= MISSED * Math.max(stepMs, everyMs) ? best : null;
 }
 
-function tick(atMs, stepS) {
+export function tick(atMs, stepS) {
   const options = stepS >= 28 * 86_400 ? { month: "short", year: "numeric" } : stepS >= 86_400 ? { day: "numeric", month: "short" } : stepS >= 60 ? { hour: "2-digit", minute: "2-digit" } : { hour: "2-digit", minute: "2-digit", second: "2-digit" };
   return new Intl.DateTimeFormat(undefined, options).format(atMs);
 }
 
-function faint(colour) {
+export function faint(colour) {
   return `color-mix(in srgb, ${colour} 18%, transparent)`;
 }
