@@ -31,6 +31,7 @@ from typing import Any
 from agent.config import Containers
 from agent.containers import daemon
 from agent.containers.podman import Podman, open_engine
+from agent.parents import Parents
 from support.registry import Registry, registry
 
 
@@ -78,8 +79,14 @@ class Stand:
         return file
 
     def clear(self) -> None:
-        """Remove all containers, volumes, networks and secrets; images stay."""
+        """Remove all containers, volumes, networks and secrets; images stay.  And the cgroups that were made
+        for containers: whoever would have done it may have been killed."""
+        above = self.podman("ps", "--all", '--format={{index .Labels "lichen.parent"}}').split()
         self.podman("rm", "--all", "--force", "--volumes", "--time=0")
+        parents = Parents()
+        for parent in filter(None, map(parents.find, above)):
+            parents.remove(parent)
+        parents.remove_house()
         for kind in ("volume", "network", "secret"):
             for name in self.podman(kind, "ls", "--format={{.Name}}").split():
                 if name != "podman":

@@ -29,16 +29,19 @@ class Site:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, folder: Path, podman: Stand, *registries: str) -> AsyncIterator[Site]:
-        """``registries`` have no TLS, and neither has that of the stand."""
+    async def open(
+        cls, folder: Path, podman: Stand, *registries: str, host_network: bool = False, **config: Any
+    ) -> AsyncIterator[Site]:
+        """``registries`` have no TLS, and neither has that of the stand; ``config`` is the board's."""
         plain_http = {"plain_http": [podman.registry.address, *registries]}
-        podman.config.policy.write_text(tomli_w.dumps(plain_http))
+        policy = {**plain_http, "host_network": host_network}
+        podman.config.policy.write_text(tomli_w.dumps(policy))
         async with Lab(folder) as lab:
             with (lab.hub_dir / "hub.toml").open("a") as file:
                 file.write("\n" + tomli_w.dumps({"registries": plain_http}))
             await lab.start_hub()
             containers = {"storage": str(podman.storage), "policy": str(podman.config.policy)}
-            site = cls(lab, podman, await lab.add_board("board", containers=containers))
+            site = cls(lab, podman, await lab.add_board("board", containers=containers, **config))
             await site.board.start()
             await lab.until(lambda: site.board.joined and site.is_known(), "the board has said what it is")
             try:
