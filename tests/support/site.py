@@ -17,6 +17,7 @@ from typing import Any
 import tomli_w
 
 from agent.containers.proxy import Proxy
+from agent.parents import Parents
 from support.lab import Board, Lab
 from support.podman import Stand
 
@@ -50,6 +51,8 @@ class Site:
                 if site.board.running:
                     await site.board.stop()
                 await Proxy(site.board.state / "proxy").apply({})
+                if site.board.joined:
+                    sweep(site.board.id)
 
     def is_known(self) -> bool:
         """Whether the hub knows for what machine to choose images."""
@@ -66,3 +69,12 @@ class Site:
 
         await self.lab.until(is_over, f"{app} has changed", within_s=60)
         return picture
+
+
+def sweep(board: str) -> None:
+    """Remove the cgroups that an agent would have removed after its next start."""
+    parents = Parents()
+    mine = (name for name in parents.names() if name.startswith(f"{board}_"))
+    for parent in filter(None, map(parents.find, mine)):
+        parents.remove(parent)
+    parents.remove_house()
