@@ -6,7 +6,9 @@ address, and as HTTPS on the address that boards use.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 
@@ -30,11 +32,14 @@ def build(parts: Parts) -> web.Application:
     app = web.Application(
         middlewares=[problems.errors(render.error_page), guard.guard], client_max_size=MAX_BODY
     )
+    document: Callable[[], dict[str, Any]] = functools.cache(
+        lambda: openapi.describe(ROUTES, version=parts.version)
+    )
     app[PARTS] = parts
     app[ASSETS] = Assets.load()
     app[CENSUS] = Census(parts.store, parts.latest, parts.now_ms)
     app[STREAMS] = Streams()
-    app[DOCUMENT] = openapi.describe(ROUTES, version=parts.version)
+    app[DOCUMENT] = document
     app.on_response_prepare.append(guard.add_headers)
     app.on_shutdown.append(_end_streams)
     render.set_up(app)

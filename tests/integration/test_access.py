@@ -15,6 +15,7 @@ from agent.wire.errors import ConfigError, Refused
 from hub.access.login import DAY_MS, LINK_MS, SESSION_MS, Access
 from hub.store import schema
 from hub.store.database import Store
+from support.blank import new_store
 
 PASSWORD = "correct horse battery"
 
@@ -41,11 +42,9 @@ class Desk:
 
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with Store.open(tmp_path / "hub.db") as store:
+    async with new_store(tmp_path / "hub.db", ("ada", PASSWORD)) as store:
         with ThreadPoolExecutor(1) as executor:
-            desk = Desk(store, executor)
-            await desk.access.create_admin("ada", PASSWORD)
-            yield desk
+            yield Desk(store, executor)
 
 
 # --- admins and passwords --------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from hub.store.database import Store
 from hub.store.events import list_events
 from support import registry as shops
 from support.apps import push_image
+from support.blank import new_store
 from support.registry import PASSWORD, USER, Door
 
 VAULT = Vault(bytes(32))
@@ -41,7 +42,7 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[shops.Registry
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with Store.open(tmp_path / "hub.db") as store:
+    async with new_store(tmp_path / "hub.db") as store:
         yield store
 
 

@@ -25,6 +25,7 @@ from hub.store import boards, events
 from hub.store.billing import PART
 from hub.store.database import Store
 from support.bills import HUB, MINUTE, NOVEMBER, Log, container, counted, drawn, quantities, reckoned, sensor
+from support.blank import new_store
 from support.boardlog import BoardLog, began, hole
 from support.witnessing import WitnessStand, at_work
 
@@ -72,7 +73,7 @@ class Office(WitnessStand):
 
 @pytest_asyncio.fixture
 async def office(tmp_path: Path) -> AsyncIterator[Office]:
-    async with Store.open(tmp_path / "hub.db") as store:
+    async with new_store(tmp_path / "hub.db") as store:
         office = Office(store)
         async with at_work(office.witness):
             yield office

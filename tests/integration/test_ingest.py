@@ -23,8 +23,8 @@ from agent.wire.messages import About, Held, Presence, Sensor
 from agent.wire.plain import dumps
 from hub.fleet.latest import BoardLatest
 from hub.store import boards, schema
-from hub.store.database import Store
 from hub.store.gaps import list_gaps
+from support.blank import new_store
 from support.ingesting import Hub, Line
 from support.stream import BOARD, BOOT, WALL_MS, Stream
 
@@ -329,7 +329,7 @@ async def limit_pages(hub: Hub, pages: int) -> None:
 
 async def test_what_is_only_in_memory_is_saved_though_nothing_comes(tmp_path: Path) -> None:
     made = stream(10)
-    async with Store.open(tmp_path / "hub.db") as store:
+    async with new_store(tmp_path / "hub.db") as store:
         hub = Hub(store)
         hub.ingest = hub.new_ingest(fold_every_s=0.05)
         await hub.join(BOARD)

@@ -26,6 +26,7 @@ from hub.fleet.joining import Joining
 from hub.store import boards, certificates, events, tokens
 from hub.store.database import Store
 from support.applicant import Applicant, csr_pem, public_pem
+from support.blank import new_store
 
 START_MS = 1_780_000_000_000
 HOUR_MS = 3_600_000
@@ -85,7 +86,7 @@ class Hub:
 
 @pytest.fixture
 async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
-    async with Store.open(tmp_path / "hub.db") as store:
+    async with new_store(tmp_path / "hub.db") as store:
         with ThreadPoolExecutor(1) as executor:
             yield Hub(store, tmp_path, executor)
 

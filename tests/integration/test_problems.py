@@ -20,6 +20,7 @@ from hub.store.problems import (
     settle,
     settle_all,
 )
+from support.blank import new_store
 from support.stream import BOARD
 
 OTHER = "c" * 16
@@ -30,7 +31,7 @@ HOT = Problem("sensor-failing", "stove does not answer", since_ms=800)
 
 @pytest_asyncio.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with Store.open(tmp_path / "hub.db") as opened:
+    async with new_store(tmp_path / "hub.db") as opened:
         async with opened.write() as tx:
             for id in (BOARD, OTHER):
                 await boards.add_board(tx, id=id, log_key="", seal_key="", joined_ms=0)

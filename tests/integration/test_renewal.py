@@ -22,6 +22,7 @@ from hub.fleet.renewal import CHALLENGE_MS, Challenges, Renewal
 from hub.store import boards, certificates, events
 from hub.store.database import Store
 from support.applicant import Applicant, address, ask, csr_pem, join, join_file, public_pem
+from support.blank import new_store
 from support.lab import Lab
 
 START_MS = 1_780_000_000_000
@@ -66,7 +67,7 @@ class Hub:
 
 @pytest.fixture
 async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
-    async with Store.open(tmp_path / "hub.db") as store:
+    async with new_store(tmp_path / "hub.db") as store:
         with ThreadPoolExecutor(1) as executor:
             hub = Hub(store, tmp_path, executor)
             await hub.admit()

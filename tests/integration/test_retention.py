@@ -26,6 +26,7 @@ from hub.store.facts import write_fact
 from hub.store.gaps import GapRow, add_gaps, list_gaps
 from hub.store.ranges import read_range
 from hub.store.rollups import Part, add_parts
+from support.blank import new_store
 from support.ingesting import Hub, Line, boots_of
 from support.stream import BOARD, BOOT, WALL_MS, Stream
 
@@ -37,7 +38,7 @@ LARGE = Config(max_bytes=2**40)
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with Store.open(tmp_path / "hub.db") as opened:
+    async with new_store(tmp_path / "hub.db") as opened:
         async with opened.write() as tx:
             for id in (BOARD, OTHER):
                 await boards.add_board(tx, id=id, log_key="", seal_key="", joined_ms=0)

@@ -20,6 +20,7 @@ from agent.wire.usage import ContainerRecord, EpochRecord, HoleRecord, read
 from hub.access.keys import Keyring
 from hub.store import usage
 from hub.store.database import Store, copy_database
+from support.blank import new_store
 from support.boardlog import BoardLog
 from support.ledgers import DAY_MS
 from support.syncing import Desk, Wire, agreed, entries_of, held_by
@@ -30,7 +31,7 @@ KEYS = Keyring.generate()
 
 @pytest_asyncio.fixture
 async def stand(tmp_path: Path) -> AsyncIterator[WitnessStand]:
-    async with Store.open(tmp_path / "hub.db") as store:
+    async with new_store(tmp_path / "hub.db") as store:
         stand = WitnessStand(store, KEYS)
         async with at_work(stand.witness):
             yield stand

@@ -21,6 +21,7 @@ from hub.ledger.witness import LATE_MS, MOST_OF_ONE
 from hub.store import boards, events, ledgers, usage
 from hub.store.boards import PresenceChange
 from hub.store.database import Store
+from support.blank import new_store
 from support.boardlog import HOUR_MS, WALL_MS, BoardLog, began, changed, delivered, hole, offered, used
 from support.witnessing import WitnessStand, at_work
 
@@ -29,7 +30,7 @@ KEYS = Keyring.generate()
 
 @pytest_asyncio.fixture
 async def stand(tmp_path: Path) -> AsyncIterator[WitnessStand]:
-    async with Store.open(tmp_path / "hub.db") as store:
+    async with new_store(tmp_path / "hub.db") as store:
         stand = WitnessStand(store, KEYS)
         async with at_work(stand.witness):
             yield stand

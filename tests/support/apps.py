@@ -38,6 +38,7 @@ from hub.fleet.ingest import Ingest
 from hub.fleet.latest import Latest
 from hub.store import boards, events
 from hub.store.database import Store
+from support.blank import new_store
 from support.ingest import new_alerts, new_ingest
 from support.registry import Registry
 
@@ -238,7 +239,7 @@ class AppsHub:
         cls, folder: Path, registry: Registry, *, keys: Keyring | None = None
     ) -> AsyncIterator[AppsHub]:
         """A hub that is connected to its broker; ``folder`` may hold one of before."""
-        async with Store.open(folder / "hub.db") as store:
+        async with new_store(folder / "hub.db") as store:
             hub = cls(store, folder, registry, keys or Keyring.generate())
             await hub.latest.load(store)
             await hub.connect()

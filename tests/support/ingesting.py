@@ -30,6 +30,7 @@ from hub.store.database import Store, Tx
 from hub.store.events import list_events
 from hub.store.problems import list_problems
 from hub.store.readings import RawReading, iter_raw
+from support.blank import new_store
 from support.ingest import KEYS, new_alerts, new_ingest
 from support.stream import BOARD, WALL_MS, Stream
 
@@ -102,7 +103,7 @@ class Hub:
     @classmethod
     @asynccontextmanager
     async def open(cls, directory: Path, *, most_waiting: int = 8192) -> AsyncIterator[Hub]:
-        async with Store.open(directory / "hub.db") as store:
+        async with new_store(directory / "hub.db") as store:
             hub = cls(store, most_waiting=most_waiting)
             await hub.latest.load(store)
             await hub.ingest.recover()

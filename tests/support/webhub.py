@@ -17,7 +17,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp_jinja2
 from aiohttp import web
+from jinja2 import BytecodeCache
+from jinja2.bccache import Bucket
 
 from agent.wire.apps import Apps, AppState
 from agent.wire.envelope import JSON
@@ -49,6 +52,7 @@ from hub.store.boards import PresenceChange, PresenceState
 from hub.store.database import Store
 from hub.web.parts import Parts
 from hub.web.server import build
+from support.blank import new_store
 from support.ingest import new_alerts, new_desk_of, new_ingest
 from support.witnessing import at_work, new_witness
 
@@ -74,6 +78,23 @@ def board_id(number: int) -> str:
     return "".join(letters[number // 32**place % 32] for place in reversed(range(16)))
 
 
+class Compiled(BytecodeCache):
+    """Templates that some hub of this process has compiled already."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self._codes:
+            bucket.bytecode_from_string(self._codes[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._codes[bucket.key] = bucket.bytecode_to_string()
+
+
+TEMPLATES = Compiled()
+
+
 class WebHub:
     """See the module."""
 
@@ -94,9 +115,8 @@ class WebHub:
     ) -> AsyncIterator[WebHub]:
         """A hub that answers on the loopback; ``plain_http`` are registries."""
         with ThreadPoolExecutor(1) as executor:
-            async with Store.open(directory / "hub.db") as store:
+            async with new_store(directory / "hub.db", (ADMIN, PASSWORD)) as store:
                 hub = await cls._made(store, directory, executor, plain_http)
-                await hub.access.create_admin(ADMIN, PASSWORD)
                 async with at_work(hub.parts.witness):
                     await hub.start(port)
                     try:
@@ -162,7 +182,9 @@ class WebHub:
 
     async def start(self, port: int = 0) -> None:
         """Begin to answer; a fresh application each time, as after a restart."""
-        self.runner = web.AppRunner(build(self.parts), access_log=None, shutdown_timeout=1)
+        app = build(self.parts)
+        aiohttp_jinja2.get_env(app).bytecode_cache = TEMPLATES
+        self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self.runner.setup()
         await web.TCPSite(self.runner, "127.0.0.1", port).start()
         self.url = f"http://127.0.0.1:{self.runner.addresses[0][1]}"

@@ -56,7 +56,7 @@ async def show_hub(call: Call) -> Hub:
 
 async def show_document(call: Call) -> web.Response:
     """Describe this API (OpenAPI 3.1)."""
-    return json_response(call.request.config_dict[DOCUMENT])
+    return json_response(call.request.config_dict[DOCUMENT]())
 
 
 async def follow_live(call: Call, query: LiveQuery) -> web.StreamResponse:

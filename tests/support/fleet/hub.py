@@ -27,6 +27,7 @@ from hub.fleet.revocation import Revocation
 from hub.fleet.throttle import Throttle
 from hub.store import boards
 from hub.store.database import Store
+from support.blank import new_store
 from support.fleet.files import FULL, ROOMY, Folders, quiet
 from support.fleet.machine import true_ms
 from support.fleet.network import Network
@@ -55,7 +56,7 @@ class Hub:
 
     async def admit(self, ids: list[str]) -> None:
         """Let boards have joined."""
-        async with Store.open(self.file) as store, store.write() as tx:
+        async with new_store(self.file) as store, store.write() as tx:
             for id in ids:
                 await boards.add_board(tx, id=id, log_key="", seal_key="", joined_ms=true_ms())
 
