@@ -87,12 +87,13 @@ class Scene:
         newest: Apps = self.said("apps", Apps)[-1]
         return newest
 
-    async def until(self, condition: Callable[[], object], within_s: float = 8) -> None:
+    async def until(self, condition: Callable[[], object], within_s: float = 30) -> None:
         async with asyncio.timeout(within_s):
             while not condition():
-                await asyncio.sleep(0.005)
+                # The agent is in this loop, and a condition may read all that it has ever said.
+                await asyncio.sleep(0.02)
 
-    async def until_running(self, revision: int, within_s: float = 8) -> None:
+    async def until_running(self, revision: int, within_s: float = 30) -> None:
         def runs() -> bool:
             if not self.said("apps", Apps) or not self.apps.apps:
                 return False
@@ -187,7 +188,7 @@ async def test_a_refused_order_and_a_failed_app_are_problems_of_the_board(scene:
             abouts = scene.said("about", About)
             return {problem.code for problem in abouts[-1].problems} if abouts else set()
 
-        await scene.until(lambda: {"order-refused", "app-failed"} <= codes(), within_s=20)
+        await scene.until(lambda: {"order-refused", "app-failed"} <= codes())
 
 
 async def test_a_policy_that_cannot_be_used_changes_nothing_and_is_a_problem(scene: Scene) -> None:
@@ -201,7 +202,7 @@ async def test_a_policy_that_cannot_be_used_changes_nothing_and_is_a_problem(sce
             abouts = scene.said("about", About)
             return [each for each in abouts[-1].problems if each.code == "policy-broken"] if abouts else []
 
-        await scene.until(problems, within_s=20)
+        await scene.until(problems)
         assert problems()[0].sentence.endswith("policy.toml is over 64 KiB.")
         (app,) = scene.apps.apps
         assert (app.running, app.state, "over 64 KiB" in app.step) == (1, "waiting", True)
@@ -216,7 +217,7 @@ async def test_podman_that_is_missing_is_a_problem_and_readings_go_on(scene: Sce
         def problems() -> list[Any]:
             return list(scene.said("about", About)[-1].problems)
 
-        await scene.until(lambda: any(each.code == "podman-missing" for each in problems()), within_s=20)
+        await scene.until(lambda: any(each.code == "podman-missing" for each in problems()))
         told = next(each for each in problems() if each.code == "podman-missing")
         assert "apt-get install" in told.hint
         assert [each for each in scene.broker.log if each.topic.endswith("/readings")]
@@ -296,9 +297,9 @@ async def test_apps_on_a_full_disk_wait_and_readings_go_on(tmp_path: Path) -> No
             await scene.until(lambda: "the disk is full" in scene.apps.apps[0].step)
             assert (scene.apps.apps[0].running, scene.apps.apps[0].failure) == (1, None)
             heard = len(scene.broker.log)
-            await scene.until(lambda: len(scene.broker.log) > heard, within_s=15)
+            await scene.until(lambda: len(scene.broker.log) > heard)
             (tmp_path / "state/filler").unlink()
-            await scene.until_running(2, within_s=30)
+            await scene.until_running(2)
     finally:
         subprocess.run(("umount", "--lazy", str(tmp_path / "state")), check=True)
 
