@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import base64
-import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from support import goverify
 from support.logs import AT_S, BOARD, LOG, WITNESS, UsageLog, entry
 
-PROGRAM = Path(__file__).parents[1] / "support" / "verify.go"
-DEBIAN_SOURCES = "/usr/share/gocode"
 USAGE = UsageLog.of(300)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -21,30 +19,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def verifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program, built from nothing that was downloaded: with Debian's packages."""
-    folder = tmp_path_factory.mktemp("verify")
-    go = {"GO111MODULE": "off", "GOPATH": DEBIAN_SOURCES, "GOCACHE": str(folder / "cache"), "GOFLAGS": ""}
-    built = subprocess.run(
-        ["go", "build", "-o", folder / "verify", PROGRAM],
-        env=os.environ | go,
-        cwd=folder,
-        capture_output=True,
-        check=False,
-    )
-    assert built.returncode == 0, built.stderr.decode()
-    return folder / "verify"
+    """The program."""
+    return goverify.build(tmp_path_factory.mktemp("verify"))
 
 
 def verify(
     program: Path, proofs: Iterable[bytes], log: str = LOG.vkey, witness: str = WITNESS.vkey
 ) -> list[str]:
     """What the program says of each proof."""
-    asked = b"\0".join(proofs)
-    ran = subprocess.run([program, log, witness], input=asked, capture_output=True, check=False)
-    assert ran.returncode == 0, ran.stderr.decode()
-    said = ran.stdout.decode().splitlines()
-    assert len(said) == asked.count(b"\0") + 1
-    return said
+    return goverify.verify(program, proofs, log, witness)
 
 
 def test_go_accepts_every_proof_of_a_log(verifier: Path) -> None:
