@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from agent.clock import Clock
 from agent.config import Config
 from agent.identity import Identity
 from agent.usage.chronicle import Chronicle, Tally
+from agent.usage.frames import Disk
 from agent.usage.ledger import Ledger
 from agent.usage.sync import Publish, Sync
 from agent.wire import words
@@ -45,7 +47,7 @@ LOOK_MS = 60_000
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 AGAIN_MS = 60_000
 """How soon what a full disk refused is tried again, where somebody waits for it."""
-GONE_MS = 250
+GONE_MS = 50
 """How often to look whether conmon has cleaned up behind a container that is gone."""
 OPEN_AGAIN_S = 60.0
 LAST_S = 2.0
@@ -69,13 +71,16 @@ class Usage:
         deliveries: Tally,
         sensors: Callable[[], Sequence[Sensor]],
         cgroups: Path = CGROUPS,
+        rmdir: Callable[[Path], None] = os.rmdir,
+        disk: Disk | None = None,
     ) -> None:
-        """``sensors`` tells the units of readings."""
+        """``sensors`` tells the units of readings.  ``cgroups``, ``rmdir`` and ``disk``: others than those of
+        the machine."""
         self.changed = asyncio.Event()
         self._config, self._clock, self._identity = config, clock, identity
         self._deliveries, self._sensors = deliveries, sensors
         self._pace_s = config.report.every_s if config.report.profile == "metered" else 0.0
-        self._cgroups = cgroups
+        self._cgroups, self._rmdir, self._disk = cgroups, rmdir, disk
         self._bell = asyncio.Event()
         self._seen: deque[Sequence[Run]] = deque(maxlen=MOST_SEEN)
         self._orders: deque[tuple[int, str, bool, str]] = deque(maxlen=MOST_SEEN)
@@ -176,7 +181,8 @@ class Usage:
     async def _keep(self) -> None:
         """Open the log, and write into it.  Raises Corrupt, ConfigError, Refused, Busy."""
         folder, clock = self._config.state_dir / FOLDER, self._clock
-        async with Ledger.open(folder, log_key=self._identity.log_key, clock=clock) as ledger:
+        opening = Ledger.open(folder, log_key=self._identity.log_key, clock=clock, disk=self._disk)
+        async with opening as ledger:
             chronicle = self._open_chronicle(ledger)
             self._ledger, self._sync = ledger, Sync(ledger, self._identity, clock, pace_s=self._pace_s)
             self._fault = None
@@ -267,7 +273,7 @@ class Usage:
             payer=self._identity.document().hub,
             sample_ms=self._config.usage.mem_sample_s * 1000,
             last=ledger.last,
-            parents=Parents(self._cgroups),
+            parents=Parents(self._cgroups, self._rmdir),
         )
 
     async def _write(

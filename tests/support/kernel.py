@@ -33,7 +33,7 @@ class Box:
 
     def __init__(self, kernel: Kernel, name: str, *, parent: bool, net: bool) -> None:
         self.name, self.id = name, os.urandom(32).hex()
-        self.parent = f"{BOARD}_{os.urandom(5).hex()}aaaaaa" if parent else ""
+        self.parent = f"{kernel.board}_{os.urandom(5).hex()}aaaaaa" if parent else ""
         self.order = 3
         self.state: Literal["waiting", "alive", "dead"] = "dead"
         self.exit_code: int | None = None
@@ -131,10 +131,11 @@ class Kernel:
 
     def __init__(
         self, folder: Path, version: Literal[1, 2] = 1,
-        mono_ms: Callable[[], int] = lambda: 0, wall_ms: Callable[[], int] = lambda: 0,
+        mono_ms: Callable[[], int] = lambda: 0, wall_ms: Callable[[], int] = lambda: 0, board: str = BOARD,
     ) -> None:  # fmt: skip
         self.cgroups, self.proc, self.version = folder / "cgroup", folder / "proc", version
         self.mono_ms, self.wall_ms = mono_ms, wall_ms
+        self.board = board
         self.boxes: list[Box] = []
         self.processes: dict[str, int] = {}
         self._pids = itertools.count(PID)
@@ -142,7 +143,7 @@ class Kernel:
         self.cgroups.mkdir()
         if version == 2:
             (self.cgroups / "cgroup.controllers").write_text("cpu io memory\n")
-        self.parents = Parents(self.cgroups, self._rmdir)
+        self.parents = Parents(self.cgroups, self.rmdir)
 
     def create(self, name: str = "web", *, parent: bool = True, net: bool = True) -> Box:
         box = Box(self, name, parent=parent, net=net)
@@ -255,7 +256,7 @@ class Kernel:
                 self._texts[folder / name] = text
                 (folder / name).write_text(text)
 
-    def _rmdir(self, folder: Path) -> None:
+    def rmdir(self, folder: Path) -> None:
         """As rmdir(2) does it to a cgroup, whose files are no obstacle."""
         procs = folder / "cgroup.procs"
         if any(each.is_dir() for each in folder.iterdir()) or (procs.exists() and procs.read_text()):
