@@ -43,7 +43,8 @@ def adopt(volume: Volume, start: int, entries: Sequence[bytes], note: str, lost:
     _check_root(volume, start, [*lost, *map(leaf_hash, entries)], checkpoint.size, checkpoint.root)
     with writing(volume.directory):
         if start < volume.size:
-            _put_aside(volume, start)
+            # What stays of a frame that is cut is a begin of what was signed, as all of this is.
+            volume.append(_put_aside(volume, start), binding=True)
         volume.append(entries, lost, binding=True)
 
 
@@ -57,10 +58,10 @@ def _check_root(volume: Volume, start: int, leaves: list[bytes], size: int, root
         )
 
 
-def _put_aside(volume: Volume, start: int) -> None:
+def _put_aside(volume: Volume, start: int) -> list[bytes]:
     volume.check_unsigned(start)
-    volume.aside.add(start, (entry for _, entry in volume.holdings.entries(start, volume.size) if entry))
-    volume.cut(start)
+    volume.aside.add(entry for _, entry in volume.holdings.entries(start, volume.size) if entry)
+    return volume.cut(start)
 
 
 def settle(volume: Volume) -> int:
@@ -70,7 +71,7 @@ def settle(volume: Volume) -> int:
     """
     if not volume.aside.exists():
         return 0
-    if volume.size > volume.signed:
+    if volume.size > volume.signed and volume.begins_frame(volume.signed):
         with writing(volume.directory):
             _put_aside(volume, volume.signed)  # what was written since comes behind what lay there before
     count = 0
@@ -96,7 +97,7 @@ def _missing(volume: Volume) -> Iterator[bytes]:
     if not volume.aside.exists():
         return
     missing = {salt_of(entry) for entry in volume.aside.entries()}
-    for _, entry in volume.holdings.entries(volume.aside.first(), volume.size):
+    for _, entry in volume.holdings.entries(volume.holdings.held_from, volume.size):
         if entry:
             missing.discard(salt_of(entry))
     for entry in volume.aside.entries():

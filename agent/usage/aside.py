@@ -15,8 +15,8 @@ from pathlib import Path
 from agent.base.files import exists
 from agent.usage.frames import ENTRY, HEADER, SEAL, Disk, Frames, frame, has_seal, pack
 from agent.usage.segments import Header
-from agent.wire.decode import decode_json, dumps
-from agent.wire.errors import Corrupt, Refused
+from agent.wire.decode import dumps
+from agent.wire.errors import Corrupt
 from agent.wire.usage import head
 
 NAME = "aside"
@@ -35,13 +35,13 @@ class Aside:
         """Whether anything lies there."""
         return exists(self.path)
 
-    def add(self, first: int, entries: Iterable[bytes]) -> None:
+    def add(self, entries: Iterable[bytes]) -> None:
         """Put entries behind those that lie there.  They are on the disk when this returns.
 
-        ``first`` is where they were taken from.  Raises OSError, Refused.
+        Raises OSError, Refused.
         """
         if not self.exists():
-            self._disk.put(self.path, frame(HEADER, dumps(Header(1, self._origin, first, ()))))
+            self._disk.put(self.path, frame(HEADER, dumps(Header(1, self._origin, 0, ()))))
         frames = Frames(self.path)
         for _ in frames:
             pass  # what a power cut left behind the last whole one is overwritten
@@ -58,24 +58,15 @@ class Aside:
         finally:
             os.close(file)
 
-    def first(self) -> int:
-        """From which entry of the log on those that lie here were taken.  Raises Corrupt."""
-        begin = next(iter(Frames(self.path)), None)
-        if begin is None or begin.kind != HEADER:
-            raise Corrupt(f"{self.path} is damaged at byte 0: it does not begin with a header")
-        try:
-            return decode_json(Header, begin.payload, max_bytes=len(begin.payload)).first
-        except Refused as error:
-            raise Corrupt(f"{self.path} has a header that cannot be understood: {error}") from error
-
     def entries(self) -> Iterator[bytes]:
         """What lies there, in order.  Raises Corrupt."""
         if not self.exists():
             return
         frames = Frames(self.path)
-        for each in frames:
-            if each.kind == ENTRY:
-                yield each.payload
+        begin = next(each := iter(frames), None)
+        if begin is None or begin.kind != HEADER:
+            raise Corrupt(f"{self.path} is damaged at byte 0: it does not begin with a header")
+        yield from (frame.payload for frame in each if frame.kind == ENTRY)
         if frames.broken and has_seal(self.path, frames.at):
             raise Corrupt(f"{self.path} is damaged at byte {frames.at}: {frames.broken}")
 
@@ -86,8 +77,8 @@ class Aside:
 
 def _chunks(entries: Iterable[bytes]) -> Iterator[bytes]:
     chunk = bytearray()
-    for entry in entries:
-        chunk += pack(entry)
+    for _, data in pack(entries):
+        chunk += data
         if len(chunk) >= CHUNK_BYTES:
             yield bytes(chunk)
             chunk.clear()

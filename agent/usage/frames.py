@@ -5,15 +5,16 @@
 Numbers are big-endian; a payload has at most 65,535 bytes.  The kinds:
 
     H   what the file is, once, at its begin (`agent.usage.segments.Header`)
-    Z   an entry of the log, deflated (RFC 1951) with the dictionary below: a third of its size
+    Z   up to 64 entries, each after its length in two bytes, deflated together (RFC 1951) with the dictionary
+        below: a fifth of their size
     E   an entry of the log as it is, where deflating would not make it smaller
     L   the leaf hash of an entry that nobody holds any more
     S   a note that seals all entries before it (`agent.usage.seals`)
 
 >>> frame(SEAL, b"{}").hex()
 '0000000273c4e447537b7d'
->>> pack(b"{}").hex(), len(pack(b'{"v":1,"seq":7,"salt":"00","type":"container","boot":"11","mono0_ms":5'))
-('000000026b6f3b85457b7d', 26)
+>>> [(count, len(data)) for count, data in pack([b'{"v":1,"seq":7,"salt":"00"}'] * 99)]
+[(64, 37), (35, 29)]
 
 A file only grows, or is cut back to a length that it had; so what a power cut leaves is a sound begin and
 then anything.  `Frames` reads until the first frame that is not sound, and says where and why it stopped;
@@ -26,7 +27,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -53,23 +54,53 @@ DICTIONARY = (
     b'"mem_byte_ms":,"mem_sample_ms":30000,"mem_peak":,"io_r":0,"io_w":0,"net_rx":0,"net_tx":0,"reset":false,'
     b'"oom_kills":0,"ended":false,"exit_code":null,"abs":{"cpu_us":,"io_r":0,"io_w":0,"net_rx":0,"net_tx":0}}'
 )
+GROUP = 64
+"""Most entries that are deflated together: whoever wants one inflates them all."""
+GROUP_BYTES = 60_000
+"""Most bytes of them, so that they fit into a frame however they deflate."""
 _WINDOW, _MEMORY = 12, 5
+_LENGTH = struct.Struct(">H")
 
 
-def pack(entry: bytes) -> bytes:
-    """The frame of an entry."""
+def pack(entries: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """The frames of entries, in order, and how many are in each."""
+    group: list[bytes] = []
+    room = GROUP_BYTES
+    for entry in entries:
+        room -= len(entry) + 2
+        if group and (room < 0 or len(group) == GROUP):
+            yield from _packed(group)
+            group, room = [], GROUP_BYTES - len(entry) - 2
+        group.append(entry)
+    if group:
+        yield from _packed(group)
+
+
+def _packed(group: list[bytes]) -> Iterator[tuple[int, bytes]]:
+    plain = b"".join([part for entry in group for part in (_LENGTH.pack(len(entry)), entry)])
     deflating = zlib.compressobj(6, zlib.DEFLATED, -_WINDOW, _MEMORY, zdict=DICTIONARY)
-    deflated = deflating.compress(entry) + deflating.flush()
-    return frame(DEFLATED, deflated) if len(deflated) < len(entry) else frame(ENTRY, entry)
+    deflated = deflating.compress(plain) + deflating.flush()
+    if len(deflated) < len(plain) <= GROUP_BYTES:
+        yield len(group), frame(DEFLATED, deflated)
+    else:
+        yield from ((1, frame(ENTRY, entry)) for entry in group)
 
 
-def _unpack(deflated: bytes) -> bytes:
-    """The entry of a frame of kind `DEFLATED`.  Raises zlib.error, also for one that is too large."""
+def _unpacked(deflated: bytes) -> list[bytes]:
+    """The entries of a frame of kind `DEFLATED`.  Raises ValueError for one that `pack` would not make."""
     inflating = zlib.decompressobj(-_WINDOW, zdict=DICTIONARY)
-    entry = inflating.decompress(deflated, MAX_PAYLOAD)
-    if not inflating.eof:
-        raise zlib.error("more than an entry may have")
-    return entry
+    try:
+        plain = inflating.decompress(deflated, GROUP_BYTES + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    entries, at, end = [], 0, len(plain)
+    while at < end:
+        start = at + 2
+        at = start + int.from_bytes(plain[at:start])
+        entries.append(plain[start:at])
+    if at != end or not inflating.eof or not entries:
+        raise ValueError("not a number of entries")
+    return entries
 
 
 def frame(kind: bytes, payload: bytes) -> bytes:
@@ -80,7 +111,7 @@ def frame(kind: bytes, payload: bytes) -> bytes:
 class Frame(NamedTuple):
     """One sound frame, and the bytes of its file that it takes: from ``at`` up to ``end``.
 
-    An entry is of kind `ENTRY` and inflated, however it lies in the file.
+    An entry is of kind `ENTRY` and inflated, however it lies in the file; those of one frame share its bytes.
     """
 
     kind: bytes
@@ -118,14 +149,14 @@ class Frames:
                 if zlib.crc32(payload, _BEGUN[kind]) != checksum:
                     self.broken = "the checksum of a frame does not hold"
                     return
-                if kind == DEFLATED:
-                    try:
-                        kind, payload = ENTRY, _unpack(payload)
-                    except zlib.error as error:
-                        self.broken = f"an entry cannot be inflated: {error}"
-                        return
+                try:
+                    payloads = _unpacked(payload) if kind == DEFLATED else [payload]
+                except ValueError as error:
+                    self.broken = f"entries cannot be inflated: {error}"
+                    return
                 at, self.at = self.at, self.at + HEAD.size + length
-                yield Frame(kind, payload, at, self.at)
+                for each in payloads:
+                    yield Frame(ENTRY if kind == DEFLATED else kind, each, at, self.at)
 
 
 def has_seal(path: Path, after: int) -> bool:
@@ -187,9 +218,9 @@ class Disk:
         """Make the file as short as that."""
         os.ftruncate(file, size)
 
-    def put(self, path: Path, data: bytes, *, sync: bool = True) -> None:
+    def put(self, path: Path, data: bytes) -> None:
         """Replace a small file in one step."""
-        write_file(path, data, sync=sync)
+        write_file(path, data)
 
     def make(self, path: Path) -> None:
         """Make a directory."""

@@ -1,7 +1,8 @@
 """What the hub has said that it holds: the newest receipt of a log, and one beside each closed segment.
 
-A receipt is a checkpoint of ours with the hub's cosignature, as a note.  ``receipt`` is the newest, and is
-written without waiting for the disk: one that a power cut took comes again with the next session.  The first
+A receipt is a checkpoint of ours with the hub's cosignature, as a note.  ``receipt`` is the newest.  One
+comes after each batch, so it is written over the one before, without waiting for the disk, which wears the
+card a third as much as a new file; one that a power cut took comes again with the next session.  The first
 one that covers a closed segment is kept for ever as ``<first>.receipt``.  Its time is the hub's, so how long
 the hub has had a segment can be told on a board whose own clock was wrong all the while.
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,8 +58,13 @@ class Receipts:
         return Receipt(checkpoint.size, checkpoint.root, at_s * 1000, note)
 
     def keep(self, receipt: Receipt) -> None:
-        """Make it the newest.  Raises Refused (code "disk-full")."""
-        self._disk.put(self._directory / NAME, receipt.note.encode(), sync=False)
+        """Make it the newest.  Raises OSError."""
+        data, file = receipt.note.encode(), self._disk.open(self._directory / NAME)
+        try:
+            self._disk.write(file, data, 0)
+            self._disk.cut(file, len(data))
+        finally:
+            os.close(file)
         self.newest = receipt
 
     def cover(self, segment: Segment) -> None:

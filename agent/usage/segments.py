@@ -1,8 +1,8 @@
 """Segments: the entries of a log in files of a bounded size, which can be removed one by one.
 
 A segment is named by its first entry, ``<first>.seg``, and begins with a header that holds the frontier of
-the tree before it: so the log can be checked, and goes on, when older segments are gone.  Where each 64th
-entry begins is kept in memory, so that reading from anywhere costs little.
+the tree before it: so the log can be checked, and goes on, when older segments are gone.  Where some of the
+frames begin is kept in memory, so that reading from anywhere costs little.
 
 Read by whoever reads entries; made and written by `agent.usage.volume` alone.
 """
@@ -10,6 +10,7 @@ Read by whoever reads entries; made and written by `agent.usage.volume` alone.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,8 @@ from agent.wire.usage import Origin
 SEGMENT_ENTRIES = 4096
 SEGMENT_BYTES = 8_000_000
 SEGMENT_DAYS = 7
-MARK_EVERY = 64
+MARK_EVERY = 32
+"""How many entries are between two places that are kept, at least."""
 DAY_MS = 86_400_000
 MOVE = "move the folder away, and a new log begins at the next start; the hub keeps what it has of this one"
 KEEP = f"keep a copy for study; {MOVE}"
@@ -61,7 +63,9 @@ class Segment:
     made_ms: int
     length: int
     count: int = 0
-    _marks: array[int] = field(default_factory=lambda: array("Q"))
+    _at: int = 0  # where the frame of the last entry begins
+    _marks: array[int] = field(default_factory=lambda: array("Q"))  # entries that are the first of a frame
+    _places: array[int] = field(default_factory=lambda: array("Q"))  # where those frames begin
 
     @property
     def end(self) -> int:
@@ -96,23 +100,33 @@ class Segment:
         return cls.found(path, next(iter(Frames(path)), None))[1].origin
 
     def noted(self, at: int, end: int) -> None:
-        """One more entry, or the hash of a lost one, is in the file, from byte ``at`` up to ``end``."""
-        if self.count % MARK_EVERY == 0:
-            self._marks.append(at)
+        """One more entry, or the hash of a lost one, is in the file, in the frame from ``at`` to ``end``."""
+        if at != self._at and (not self._marks or self.end - self._marks[-1] >= MARK_EVERY):
+            self._marks.append(self.end)
+            self._places.append(at)
+        self._at = at
         self.count += 1
         self.length = end
 
-    def place_of(self, index: int) -> int:
-        """The byte at which that entry begins; for the one behind the last, at which the file ends."""
+    def place_of(self, index: int) -> tuple[int, int]:
+        """The frame with that entry: the byte at which it begins, and its first entry.
+
+        For the entry behind the last one that is the end of the file.
+        """
+        place, first = self.length, self.end
         for number, each in self._from(index):
+            if each.at != place:
+                place, first = each.at, number
             if number == index:
-                return each.at
-        return self.length
+                break
+        return place, first
 
     def shorten(self, end: int, size: int) -> None:
         """The file was cut back to ``size`` bytes, which hold the entries up to ``end`` - 1."""
-        self.count, self.length = end - self.first, size
-        del self._marks[-(-self.count // MARK_EVERY) :]
+        self.count, self.length, self._at = end - self.first, size, 0
+        while self._places and self._places[-1] >= size:
+            self._places.pop()
+            self._marks.pop()
 
     def entries(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
         """Index and bytes of the entries from ``start`` up to ``stop`` - 1; of a lost one no bytes.
@@ -128,9 +142,8 @@ class Segment:
     def _from(self, start: int) -> Iterator[tuple[int, Frame]]:
         if not self.first <= start < self.end:
             return
-        mark = (start - self.first) // MARK_EVERY
-        index = self.first + mark * MARK_EVERY
-        frames = Frames(self.path, self._marks[mark])
+        mark = bisect_right(self._marks, start) - 1
+        index, frames = self._marks[mark], Frames(self.path, self._places[mark])
         for each in frames:
             if each.kind in (ENTRY, LOST):
                 yield index, each

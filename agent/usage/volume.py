@@ -119,11 +119,11 @@ class Volume:
         ``binding``: by a checkpoint, though the hub is not known, for this was signed before.
         Raises Refused (codes "disk-full", "disk-read-only"), and nothing of it is in the log.
         """
-        frames = [*(frame(LOST, each) for each in lost), *(pack(each) for each in entries)]
+        frames = [*((1, frame(LOST, each)) for each in lost), *pack(entries)]
         if not frames:
             return
-        data = b"".join(frames)
-        self._roll(len(frames), len(data))
+        data = b"".join([each for _, each in frames])
+        self._roll(len(lost) + len(entries), len(data))
         start, segment, tree = self.size, self._newest, self.holdings.tree.copy()
         hashes = b"".join(tree.extend([*lost, *map(leaf_hash, entries)]))
         with self._pen.batch():
@@ -132,8 +132,9 @@ class Volume:
             # Only now, for what is signed must be on the disk.
             self._pen.write(self._sealed(tree, binding))
         at = segment.length
-        for each in frames:
-            segment.noted(at, at + len(each))
+        for count, each in frames:
+            for _ in range(count):
+                segment.noted(at, at + len(each))
             at += len(each)
         self.holdings.grow(tree)
         self._count_seal(binding)
@@ -237,24 +238,35 @@ class Volume:
         if start < self.signed:
             raise Corrupt(f"{self.origin}: entry {start} cannot be another one, for {self.signed} are signed")
 
-    def cut(self, start: int) -> None:
+    def cut(self, start: int) -> list[bytes]:
         """Take out the entries from ``start`` on, all under local seals, and what seals them.
 
-        Raises Corrupt when a checkpoint of ours covers one of them, OSError.
+        Returns those before it that lie in one frame with them, and are taken out, too.  Raises Corrupt when
+        a checkpoint of ours covers an entry from ``start`` on, OSError.
         """
         self.check_unsigned(start)
-        tree = self.holdings.tree_at(start)
         segments = self.holdings.segments
+        place, first = self._holding(start).place_of(start)
+        tree, kept = self.holdings.tree_at(first), self.holdings.stretch(first, start - first)
         self.is_adrift = True
         while start < self._newest.first:  # the newest first: at each moment they follow each other
             self.disk.remove(self._newest.path)
             segments.pop()
         self._pen.close()
         self._pen = self._at_end()
-        self._pen.cut(self._newest.place_of(start))
-        self._newest.shorten(start, self._pen.end)
+        self._pen.cut(place)
+        self._newest.shorten(first, place)
         self.holdings.grow(tree)
         self.is_adrift = False
+        return kept
+
+    def begins_frame(self, start: int) -> bool:
+        """Whether the log can be cut there, and nothing before it has to be written again."""
+        return self._holding(start).place_of(start)[1] == start
+
+    def _holding(self, start: int) -> Segment:
+        """The segment in which that entry is, or comes next."""
+        return next(each for each in reversed(self.holdings.segments) if each.first <= start)
 
     def prune(self, before_ms: int) -> int:
         """Remove closed segments that the hub has had since before that time.  Returns how many.

@@ -156,10 +156,10 @@ class Steps(Disk):
         self.step()
         super().cut(file, size)
 
-    def put(self, path: Path, data: bytes, *, sync: bool = True) -> None:
+    def put(self, path: Path, data: bytes) -> None:
         with writing(path):
             self.step()
-        super().put(path, data, sync=sync)
+        super().put(path, data)
 
     def make(self, path: Path) -> None:
         self.step()
@@ -230,12 +230,9 @@ class PowerCut(Steps):
         super().sync(file)
         self._synced[self._paths[file]] = self._paths[file].read_bytes()
 
-    def put(self, path: Path, data: bytes, *, sync: bool = True) -> None:
-        if not sync and path not in self._synced:
-            self._synced[path] = path.read_bytes() if path.exists() else b""
-        super().put(path, data, sync=sync)
-        if sync:
-            self._synced[path] = data
+    def put(self, path: Path, data: bytes) -> None:
+        super().put(path, data)
+        self._synced[path] = data
 
     def rename(self, path: Path, new: Path) -> None:
         super().rename(path, new)
