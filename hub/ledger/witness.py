@@ -153,6 +153,10 @@ class Witness:
         assert asked.answer is not None
         return await asked.answer
 
+    async def renew(self, log: LogRow) -> None:
+        """Cosign the newest checkpoint of a log again, if that was done with a key that is not ours any more."""
+        await self._cosign({log.id: log})
+
     def _crowded(self, board: str) -> bool:
         mine = sum(asked.board == board for asked in self._waiting)
         return mine >= MOST_OF_ONE or len(self._waiting) >= MOST_WAITING

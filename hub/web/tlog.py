@@ -50,8 +50,9 @@ def add_files(router: web.UrlDispatcher) -> None:
 async def show_checkpoint(request: web.Request) -> web.Response:
     """The head of the log."""
     _allow(request, "peer")
+    log = await _newly_signed(request)
     async with parts_of(request).store.read() as tx:
-        head = await head_of(tx, await _log(request, tx))
+        head = await head_of(tx, log)
     # SPEC tlog-tiles: served as a checkpoint with `Content-Type: text/plain; charset=utf-8`.
     return _text(head.note)
 
@@ -88,8 +89,8 @@ async def show_proof(request: web.Request) -> web.Response:
     _allow(request, "payer")
     parts, name = parts_of(request), request.match_info["name"].removesuffix(SUFFIX)
     index, size = _number(name), _number(request.query.get("size", "0"))
+    log = await _newly_signed(request)
     async with parts.store.read() as tx:
-        log = await _log(request, tx)
         if reader := request.get(READER):
             await _own(tx, log, index, reader, parts.id)
         proof = await proof_of(tx, log, index, size)
@@ -136,6 +137,15 @@ async def _log(request: web.Request, tx: Tx) -> LogRow:
     except Refused as error:
         raise Refused(str(error), code="not-found") from error
     return await usage.get_log(tx, origin)
+
+
+async def _newly_signed(request: web.Request) -> LogRow:
+    """The log, whose newest checkpoint has a receipt by the key that is told in `KEYS`."""
+    parts = parts_of(request)
+    async with parts.store.read() as tx:
+        log = await _log(request, tx)
+    await parts.witness.renew(log)
+    return log
 
 
 def _number(text: str) -> int:

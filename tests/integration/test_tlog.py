@@ -10,10 +10,12 @@ import pytest
 
 from agent.base.logfolder import Keys, check, files_of, read_keys
 from agent.wire.audit import audit
+from agent.wire.cosignature import open_cosigned
 from agent.wire.errors import Refused
-from agent.wire.note import Verifier
+from agent.wire.note import Verifier, open_note
 from agent.wire.proofs import ProofFile
 from agent.wire.tiles import bundles_of, tiles_of
+from agent.wire.tlog import Checkpoint
 from agent.wire.usage import ContainerRecord, read
 from hub.access.readers import Readers
 from support.bills import metered
@@ -134,6 +136,24 @@ async def test_each_record_is_proven_under_the_newest_and_under_an_older_checkpo
             assert proven.checkpoint.size == 300
     old = ProofFile.parse(await admin.get("proof/7?size=256")).verify(None, key, [witness])
     assert (old.checkpoint.size, old.entry) == (256, log.entries[7])
+
+
+async def test_after_a_new_receipt_key_what_is_shown_is_signed_with_it(
+    admin: Visitor, hub: WebHub, log: BoardLog
+) -> None:
+    before = hub.parts.witness.verifier
+    keys = hub.parts.witness._keys
+    keys.adopt(keys.renewed(["receipt"]))
+    key, witness = Verifier(log.origin, log.key.public_key), hub.parts.witness.verifier
+    assert witness != before
+    for path in ("checkpoint", "proof/7"):
+        note = (await admin.get(path)).decode()
+        note = note if path == "checkpoint" else ProofFile.parse(note).note
+        assert Checkpoint.parse(open_cosigned(note, witness)[0]).size == 300
+        assert open_note(note, key)
+    # An older one stays as it was signed: a cosignature says that there was no newer one then.
+    old = ProofFile.parse(await admin.get("proof/7?size=256"))
+    assert Checkpoint.parse(open_cosigned(old.note, before)[0]).size == 256
 
 
 async def test_a_stranger_sees_nothing(admin: Visitor, readers: Readers) -> None:

@@ -128,6 +128,17 @@ def test_a_receipt_of_another_hub_is_none(board: Board) -> None:
     assert "receipt: " in board.say("verify", "--log-key", log_key, "--hub-key", other, status=BAD)
 
 
+def test_a_changed_byte_on_the_disk_is_named(board: Board) -> None:
+    board.write(50)
+    [segment] = (board.folder / "state" / "usage").glob("*/*.seg")
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 1
+    segment.write_bytes(data)
+    for words in (("verify",), ("show",), ("export", str(board.folder / "out"))):
+        said = board.say(*words, status=BAD)
+        assert segment.name in said, said
+
+
 # --- export ----------------------------------------------------------------------------------------
 
 
