@@ -67,7 +67,7 @@ async def _at_rest(board: Board, seconds: float) -> list[Row]:
             "MB",
             33,
             28,
-            note="a joined board after a restart, no ledger yet; MB of 2**20 bytes",
+            note="a joined board after a restart, with its usage log; MB of 2**20 bytes",
         ),
         Row(
             "agent: CPU per hour at a 10 s interval",
