@@ -83,3 +83,6 @@ def _print(app: str, data: dict[str, Any], as_json: bool) -> None:
         at = when(line["at_ms"])[:19] if line.get("at_ms") is not None else " " * 19
         container = line["container"].removeprefix(f"{app}_")
         print(words.plain(f"{at}  {container}  {line['text']}"), flush=True)
+
+
+COMMANDS = (logs,)

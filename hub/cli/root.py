@@ -10,8 +10,8 @@ import asyncio
 import functools
 import sys
 from collections.abc import Awaitable, Callable
-from importlib.metadata import version
-from typing import Any, Concatenate, ParamSpec
+from importlib import import_module
+from typing import Concatenate, ParamSpec
 
 import click
 
@@ -20,6 +20,21 @@ from hub.cli.client import Hub, connect, load_login, login_file
 
 P = ParamSpec("P")
 SHELLS = {"bash": "~/.bashrc", "zsh": "~/.zshrc", "fish": "~/.config/fish/completions/lichen.fish"}
+
+# By command: the module that has it, and those whose COMMANDS stand below it.
+NOUNS = {
+    "login": ("login",),
+    "token": ("tokens",),
+    "board": ("boards",),
+    "app": ("apps", "apps_deploy", "apps_changes", "apps_logs"),
+    "secret": ("secrets",),
+    "registry": ("registries",),
+    "rate": ("rates",),
+    "usage": ("usage", "usage_logs", "usage_files", "usage_statement"),
+    "problem": ("problems",),
+    "readings": ("readings",),
+    "watch": ("readings",),
+}
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the API's answer as JSON.")
 
@@ -45,8 +60,33 @@ def asks_hub(command: Callable[Concatenate[Hub, P], Awaitable[None]]) -> Callabl
     return run_it
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(version("lichen"), prog_name="lichen")
+class Commands(click.Group):
+    """Each is imported when it is typed, and all of them to be listed: they need this module, and time."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*NOUNS, *self.commands})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        # For a name that nobody has, click looks for one that is near among all.
+        names = (cmd_name,) if cmd_name in NOUNS or cmd_name in self.commands else NOUNS
+        for name in names:
+            if name not in self.commands:
+                self.add_command(_imported(name))
+        return super().get_command(ctx, cmd_name)
+
+
+def _imported(name: str) -> click.Command:
+    first, *others = (import_module(f"hub.cli.{module}") for module in NOUNS[name])
+    command: click.Command = getattr(first, name)
+    for module in others:
+        assert isinstance(command, click.Group)
+        for below in module.COMMANDS:
+            command.add_command(below)
+    return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="lichen", prog_name="lichen")
 def lichen() -> None:
     """Look after the boards of a Lichen hub.
 
@@ -85,7 +125,7 @@ def run() -> None:
     """Parse the command line, run the command, and exit."""
     try:
         # What a command raises as Exit comes back as a number.
-        sys.exit(command_line().main(prog_name="lichen", standalone_mode=False) or 0)
+        sys.exit(lichen.main(prog_name="lichen", standalone_mode=False) or 0)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
@@ -107,43 +147,7 @@ def _complain(error: LichenError) -> None:
 
 
 def command_line() -> click.Group:
-    """`lichen` with its commands, which are imported here: they need this module themselves."""
-    from hub.cli import (
-        apps,
-        apps_changes,
-        apps_deploy,
-        apps_logs,
-        boards,
-        login,
-        problems,
-        rates,
-        readings,
-        registries,
-        secrets,
-        tokens,
-        usage,
-        usage_files,
-        usage_logs,
-        usage_statement,
-    )
-
-    commands: list[Any] = [
-        login.login,
-        tokens.token,
-        boards.board,
-        apps.app,
-        secrets.secret,
-        registries.registry,
-        rates.rate,
-        usage.usage,
-        problems.problem,
-        readings.readings,
-        readings.watch,
-    ]
-    for command in commands:
-        lichen.add_command(command)
-    for command in (*apps_deploy.COMMANDS, *apps_changes.COMMANDS, apps_logs.logs):
-        apps.app.add_command(command)
-    for command in (*usage_logs.COMMANDS, *usage_files.COMMANDS, *usage_statement.COMMANDS):
-        usage.usage.add_command(command)
+    """`lichen` with all of its commands."""
+    for name in lichen.list_commands(context := click.Context(lichen)):
+        lichen.get_command(context, name)
     return lichen

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import sys
 import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import tomli_w
 
 from support.homehub import HomeHub, website
 from support.lab import ADMIN, PASSWORD, Board, Lab, Process, free_ports, script
+from support.source import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -269,3 +271,24 @@ async def test_a_login_looks_for_the_hub_before_it_asks_for_a_password(
         with website(context, {"GET /ca.pem": (200, page)}) as site:
             _, err = await operator.type("login", site.url, status=77)
         assert "is no hub" in err
+
+
+async def test_a_command_that_nobody_has_names_the_nearest(tmp_path: Path) -> None:
+    _, err = await Operator(tmp_path).type("bord", "ls", status=2)
+    assert "Did you mean 'board'?" in err
+
+
+async def test_a_command_is_not_kept_waiting_for_the_modules_of_others() -> None:
+    program = (
+        "import sys\n"
+        "from hub.cli.root import lichen\n"
+        "lichen(['board', 'ls', '--help'], standalone_mode=False)\n"
+        "print(*(name for name in sys.modules if name.startswith('hub.cli.')))\n"
+    )
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await child.communicate()
+    loaded = set(out.decode().splitlines()[-1].split())
+    assert "hub.cli.boards" in loaded
+    assert not loaded & {"hub.cli.apps", "hub.cli.recipes", "hub.cli.usage", "hub.cli.usage_files"}
