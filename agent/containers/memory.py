@@ -17,13 +17,12 @@ from dataclasses import dataclass, replace
 
 from agent.base.sqlite import Connection, Database
 from agent.containers.actual import Standing
-from agent.containers.aim import REMOVAL, Kept, Past
+from agent.containers.aim import Kept, Past
 from agent.wire.apps import Failure
 from agent.wire.decode import decode_json
 from agent.wire.order import App
 from agent.wire.plain import dumps
 
-FILE = "apps.db"
 VERSION = 1
 MAX_BYTES = 2 * 1024 * 1024
 SCHEMA = """
@@ -115,10 +114,6 @@ class Memory:
     async def begin(self, app: str, revision: int, now_ms: int) -> None:
         """An update to this revision has begun, or begins to wait for its gate, now."""
         await self._keep(app, replace(self.past(app), begun=revision, begun_ms=now_ms))
-
-    async def begin_removal(self, app: str, now_ms: int) -> None:
-        """The app is being removed."""
-        await self.begin(app, REMOVAL, now_ms)
 
     async def accept(self, app: App) -> None:
         """The manifest came up."""

@@ -22,7 +22,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from agent.containers import ports
@@ -90,17 +89,6 @@ class Proxy:
                 await self._change(crew, live, table)
         if refusal is not None:
             raise refusal
-
-    async def routes(self) -> dict[Route, dict[str, Backend]]:
-        """What is served now: of each route the backends, as haproxy itself has them."""
-        async with self._lock:
-            crew = await self._haproxy.find()
-            live = await self._haproxy.servers(crew.worker) if crew is not None else {}
-            return {
-                route: _served(slots, live[route.section])
-                for route, slots in self._known().items()
-                if route.section in live
-            }
 
     async def sessions(self, route: Route, name: str) -> int:
         """How many connections a container has through this route."""
@@ -204,15 +192,6 @@ class Proxy:
             if worker == crew.worker:
                 raise
             return {}
-
-
-def _served(slots: Slots, rows: list[Server]) -> dict[str, Backend]:
-    """The backends of those slots that haproxy has as they should be."""
-    return {
-        slot.name: replace(slot.backend, drain=row.state != "up")
-        for slot, row in zip(slots, rows, strict=False)
-        if slot is not None and slot.backend.endpoint == row.endpoint
-    }
 
 
 def _turn(slot: Slot | None) -> int:

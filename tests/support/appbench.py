@@ -20,7 +20,8 @@ from typing import Any
 
 from agent.base.sqlite import Database
 from agent.clock import Clock
-from agent.containers.memory import FILE, SCHEMA, VERSION, Memory
+from agent.containers.apps import FILE
+from agent.containers.memory import SCHEMA, VERSION, Memory
 from agent.containers.orders import Orders
 from agent.containers.podman import Podman
 from agent.containers.proxy import Proxy

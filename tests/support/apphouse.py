@@ -18,7 +18,8 @@ from pathlib import Path
 from agent.base.sqlite import Database
 from agent.cgroups import Counters
 from agent.clock import Clock
-from agent.containers.memory import FILE, SCHEMA, VERSION, Memory
+from agent.containers.apps import FILE
+from agent.containers.memory import SCHEMA, VERSION, Memory
 from agent.containers.orders import Orders
 from agent.containers.reconcile import Reconciler
 from agent.containers.routes import Backend, Route

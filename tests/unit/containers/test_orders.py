@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from agent.base.sqlite import Database
-from agent.containers.memory import FILE, SCHEMA, VERSION
+from agent.containers.apps import FILE
+from agent.containers.memory import SCHEMA, VERSION
 from agent.containers.orders import Orders, check
 from agent.wire import note
 from agent.wire.errors import Corrupt, Refused

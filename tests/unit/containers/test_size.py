@@ -9,9 +9,10 @@ from pathlib import Path
 from agent.base.sqlite import Database
 from agent.containers.actual import Seen, Sight
 from agent.containers.aim import Aim
+from agent.containers.apps import FILE
 from agent.containers.engine import LABEL_APP, Container
 from agent.containers.look import Look
-from agent.containers.memory import FILE, SCHEMA, VERSION, Memory
+from agent.containers.memory import SCHEMA, VERSION, Memory
 from agent.containers.meters import Meters
 from agent.containers.names import LABEL_SERVICE, digests, named
 from agent.containers.observer import Observer
