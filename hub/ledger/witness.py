@@ -154,7 +154,7 @@ class Witness:
         return await asked.answer
 
     async def renew(self, log: LogRow) -> None:
-        """Cosign the newest checkpoint of a log again, if that was done with a key that is not ours any more."""
+        """Cosign the newest checkpoint of a log again, if that was done with a key that was replaced."""
         await self._cosign({log.id: log})
 
     def _crowded(self, board: str) -> bool:
