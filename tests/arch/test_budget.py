@@ -35,6 +35,9 @@ LAZY = {
     "hub": "it is not on the board",
 }
 
+OF_APPS = ("agent.containers", "agent.wire.apps", "agent.wire.order", "agent.runs", "agent.parents")
+"""What only boards with apps need, but for `agent.containers.apps`, which waits for the first order: 2 MB."""
+
 SCRIPT = """
 import sys
 from agent.__main__ import is_run, spare
@@ -78,6 +81,14 @@ def test_what_few_boards_need_is_not_imported_by_all(imported: tuple[float, set[
     _, names = imported
     for name, reason in LAZY.items():
         assert name not in names, f"every agent loads {name} at its start: {reason}"
+
+
+def test_of_apps_every_agent_loads_only_what_waits_for_an_order(imported: tuple[float, set[str]]) -> None:
+    _, names = imported
+    loaded = {name for name in names if name.startswith(OF_APPS)}
+    assert loaded == {"agent.containers", "agent.containers.apps"}, (
+        "import under TYPE_CHECKING, or where it is used: a board without apps has 33 MB"
+    )
 
 
 def test_what_every_agent_uses_is_counted(imported: tuple[float, set[str]]) -> None:

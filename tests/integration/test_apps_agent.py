@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -30,6 +32,7 @@ from agent.wire.order import App, Order, Service, Update
 from fakes.broker import FakeBroker, lichen_rule
 from fakes.podman import Behaviour, FakePodman
 from support.homehub import HomeHub
+from support.source import ROOT
 
 pytestmark = pytest.mark.slow  # how apps are is told at most each two seconds
 QUICK = Update(monitor_ms=50)
@@ -109,6 +112,43 @@ class Scene:
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
+
+
+WITHOUT_APPS = """
+import asyncio, sys
+from pathlib import Path
+from agent.app import Agent
+from agent.clock import Clock
+from agent.config import Config, Report
+from agent.identity import open_identity
+from agent.sensors.driver import read_sensor
+from fakes.broker import FakeBroker, lichen_rule
+from support.homehub import HomeHub
+
+folder = Path(sys.argv[1])
+HomeHub(folder / "hub").admit(open_identity(folder / "state"))
+broker = FakeBroker(allow=lichen_rule)
+load = read_sensor({"name": "load", "kind": "capacity", "interval_s": 10}, "sensors[0]")
+config = Config(state_dir=folder / "state", runtime_dir=folder / "run", join_file=folder / "none",
+    report=Report(every_s=0.2, commit_every_s=0.2), sensors=(load,))
+
+async def main():
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(Agent(config, Clock.system(), broker.connect).run())
+        while not {"presence", "about", "readings"} <= {each.topic.split("/")[4] for each in broker.log}:
+            await asyncio.sleep(0.02)
+        task.cancel()
+
+asyncio.run(main())
+print(*(name for name in sys.modules if name.startswith(("agent.containers.", "podman"))))
+"""
+
+
+def test_an_agent_without_apps_loads_nothing_of_them_at_work(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT_APPS, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False, timeout=50)
+    assert done.stdout.split() == ["agent.containers.apps"], done.stderr
 
 
 async def test_an_order_ends_in_containers_and_a_report_and_outlives_the_agent(scene: Scene) -> None:
