@@ -94,7 +94,9 @@ def moments(calls: int) -> list[int]:
     everything = range(1, calls + 1)
     if os.environ.get("LICHEN_SOAK"):
         return list(everything)
-    dice = random.Random(int(os.environ.get("LICHEN_SEED", "4")) * 1000 + calls)
+    seed = int(os.environ.get("LICHEN_SEED", "4"))
+    print(f"LICHEN_SEED={seed}")
+    dice = random.Random(seed * 1000 + calls)
     return sorted(dice.sample(everything, max(3, calls // 10)))
 
 

@@ -18,6 +18,7 @@ from support.podman import Stand, stand
 from support.site import Site
 
 SOAK = bool(os.environ.get("LICHEN_SOAK"))
+SEED = int(os.environ.get("LICHEN_SEED", "4"))
 pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(3600 if SOAK else 180)]
 WORDS = ["two", "broken"] * (10 if SOAK else 1)
 UPDATE_S = 4.0
@@ -89,7 +90,8 @@ def podman() -> Iterator[Stand]:
 async def test_an_agent_killed_in_an_update_ends_in_the_new_or_the_old_version(
     short_path: Path, podman: Stand
 ) -> None:
-    moments = random.Random(int(os.environ.get("LICHEN_SEED", "4")))
+    print(f"LICHEN_SEED={SEED}")
+    moments = random.Random(SEED)
     async with Site.open(short_path, podman) as site:
         app = Killed(site)
         await app.deploy()
@@ -100,6 +102,7 @@ async def test_an_agent_killed_in_an_update_ends_in_the_new_or_the_old_version(
                 asked = word if word == "broken" else f"{word}-{number}"
                 await site.lab.api("POST", f"/apps/{app.name}/deploy", json={"set": {"WORD": asked}})
                 moment_s = moments.uniform(0, UPDATE_S)
+                print(f"{number}: {asked}, killed after {moment_s:.3f} s")
                 await asyncio.sleep(moment_s)
                 await site.board.kill()
                 await site.board.start()
