@@ -126,6 +126,8 @@ def _draft(scope: Scope, judged: list[Verdict]) -> Draft:
         for name in scope.services
     )
     refuse_conflicts(zip(scope.services.values(), services, strict=True))
+    needs = secrets(scope, files.drafts)
+    files.refuse_names_of(needs, scope)
     app = App(
         scope.app,
         revision=1,
@@ -139,7 +141,7 @@ def _draft(scope: Scope, judged: list[Verdict]) -> Draft:
     _refuse_what_cannot_travel(app)
     return Draft(
         app,
-        secrets(scope, files.drafts),
+        needs,
         files.drafts,
         placement(scope),
         _in_order([*judged, *scope.warnings]),

@@ -18,6 +18,7 @@ from hub.apps.recipe import SecretHint, secret_hints
 from hub.apps.tree import Node
 
 SECRETS_FOLDER = "/run/secrets"
+RENAME = "give one of them another name: a board keeps secrets and configs side by side"
 
 _VERSION_VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*_VERSION)\b")
 _VERSION = re.compile(r"[a-z0-9]{1,32}")
@@ -65,11 +66,20 @@ class Configs:
         files = given(scope.services[service], "configs", scope)
         return tuple(replace(each, source=self.renamed[service, each.source]) for each in files)
 
+    def refuse_names_of(self, needs: Iterable[SecretNeed], scope: Scope) -> None:
+        """Raise Refused when a config is called like a secret."""
+        names = {need.name for need in needs}
+        for (_, source), name in self.renamed.items():
+            if name in names:
+                definition = scope.document["configs"][source]
+                raise definition.refused(f"there is a secret {name!r}, too", hint=RENAME)
+
 
 def configs(scope: Scope) -> Configs:
     """The configs that the app's services use."""
     drafts: dict[str, ConfigDraft] = {}
     seen: dict[str, Mapping[str, str]] = {}
+    sources: dict[str, str] = {}
     renamed = {}
     for service_name, service in scope.services.items():
         for each in given(service, "configs", scope):
@@ -77,6 +87,8 @@ def configs(scope: Scope) -> Configs:
             draft, variables = _config(definition, each.source, service, scope)
             if seen.setdefault(draft.name, variables) != variables:
                 draft = replace(draft, name=f"{draft.name}.{service_name}")
+            if sources.setdefault(draft.name, each.source) != each.source:
+                raise definition.refused(f"there is another config {draft.name!r}", hint=RENAME)
             drafts[draft.name] = draft
             renamed[service_name, each.source] = draft.name
     return Configs(tuple(drafts.values()), renamed)
