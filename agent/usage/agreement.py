@@ -60,14 +60,20 @@ class Agreement:
         Raises Refused when the hub cannot be reached, or does not give them; Corrupt when they are not ours.
         """
         ledger, shown = self._ledger, self._cosigned(receipt.note)
-        at = ledger.cosigned[0] if ledger.cosigned else 0
-        if shown is None or at > shown.size:
-            at = 0  # it has forgotten, and what it holds may differ before that
-        tree, found = await self._tree(at), receipt.state == "conflict"
-        while True:
-            package = await self._fetch(bulk, at)
-            if package.end == at:
-                break
+        known = ledger.cosigned[0] if ledger.cosigned else 0
+        if shown is None or known > shown.size or not await self._goes_on(bulk, known):
+            known = 0  # it was set back itself, and may differ before what it once cosigned
+        before = (ledger.origin, ledger.size, ledger.state.aside)
+        fork = await self._take_over(bulk, known, shown.size if shown else 0)
+        is_same = before == (ledger.origin, ledger.size, ledger.state.aside)
+        if fork is None and is_same and receipt.state != "conflict":
+            raise Refused(f"the hub does not give back the {receipt.size} entries of {ledger.origin}")
+        return fork
+
+    async def _take_over(self, bulk: Bulk, at: int, held: int) -> int | None:
+        """`fetch_back` from entry ``at`` on, before which all is the same, up to at least ``held``."""
+        ledger, tree = self._ledger, await self._tree(at)
+        while (package := await self._fetch(bulk, at)).end > at:
             leaves = package.leaves()
             tree.extend(leaves)
             self._check(package, tree)
@@ -78,11 +84,20 @@ class Agreement:
                 lost, skip = len(package.lost), differs - at
                 entries = package.entries[max(skip - lost, 0) :]
                 await ledger.adopt(differs, entries, package.checkpoint, package.lost[skip:])
-                found = True
             at = package.end
-        if not found or at < (shown.size if shown else 0):
-            raise Refused(f"the hub holds {receipt.size} entries of {ledger.origin} and gives back {at}")
+        if at < held:
+            raise Refused(f"the hub holds {held} entries of {ledger.origin} and gives back {at}")
         return None
+
+    async def _goes_on(self, bulk: Bulk, size: int) -> bool:
+        """Whether the log of the hub begins with our first ``size`` entries, as it says that it does."""
+        tree, package = await self._tree(size), await self._fetch(bulk, size)
+        tree.extend(package.leaves())
+        try:
+            self._check(package, tree)
+        except Corrupt:
+            return False
+        return True
 
     async def _fetch(self, bulk: Bulk, start: int) -> Package:
         origin = self._ledger.origin

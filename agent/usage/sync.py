@@ -58,7 +58,8 @@ class Sync:
     """The log of one board.  Runs on one session at a time.
 
     ``resend_s``: how long an answer is waited for, doubled up to ``high_s``; ``pace_s``: the least time
-    between two reports of what is new, where each byte is paid.  ``trouble`` is why it does not get on.
+    between two reports of what is new, where each byte is paid.  ``held`` is what the hub holds by its word
+    in this session, None before they agree; ``trouble`` is why it does not get on.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Sync:
         pace_s: float = 0.0,
         open_bulk: Callable[[Identity, Clock], Bulk] = Bulk,
     ) -> None:
+        self.held: int | None = None
         self.trouble: LichenError | None = None
         self._ledger = ledger
         self._identity = identity
@@ -99,7 +101,7 @@ class Sync:
         async def ask(package: Package) -> Receipt:
             return await self._ask(publish, package)
 
-        attempts, self._takes_bulk = 0, True
+        attempts, self._takes_bulk, self.held = 0, True, None
         while True:
             began_s = _now_s()
             try:
@@ -147,6 +149,7 @@ class Sync:
                     await agreement.keep(receipt)
                     if count := await self._ledger.settle():
                         log.info("usage records that lay aside follow", extra={"records": count})
+                    self.held = receipt.size
                     return receipt.size
                 case "other":
                     fork = await agreement.fetch_back(bulk, receipt)
@@ -171,6 +174,7 @@ class Sync:
         await self._begin_anew(reason, previous, fork)
 
     async def _begin_anew(self, reason: str, previous: str, carry: int) -> None:
+        self.held = None
         log.error("usage log begins anew", extra={"origin": self._ledger.origin, "reason": reason})
         await self._ledger.new_epoch(reason, previous, carry)
 
@@ -185,7 +189,7 @@ class Sync:
                 log.info("usage package not taken", extra={"state": receipt.state, "reason": receipt.reason})
                 return size, receipt
             await agreement.keep(receipt)
-            size = receipt.size
+            self.held = size = receipt.size
         return size, None
 
     async def _deliver(self, package: Package, ask: Ask, bulk: Bulk, behind: int) -> Receipt:

@@ -184,7 +184,16 @@ class Usage:
         opening = Ledger.open(folder, log_key=self._identity.log_key, clock=clock, disk=self._disk)
         async with opening as ledger:
             chronicle = self._open_chronicle(ledger)
-            self._ledger, self._sync = ledger, Sync(ledger, self._identity, clock, pace_s=self._pace_s)
+            link = self._config.link
+            self._ledger = ledger
+            self._sync = Sync(
+                ledger,
+                self._identity,
+                clock,
+                resend_s=link.resend_s,
+                high_s=link.backoff_high_s,
+                pace_s=self._pace_s,
+            )
             self._fault = None
             self._closing.clear()
             self._opened.set()

@@ -171,14 +171,9 @@ class Desk(Bench):
 
 
 async def agreed(ledger: Ledger, sync: Sync, within_s: float = 10) -> None:
-    """Wait until the hub has answered in this session, and has cosigned all that there is."""
+    """Wait until the hub has cosigned all that there is, by its word in this session."""
     async with asyncio.timeout(within_s):
-        while (
-            ledger.state.aside
-            or not ledger.state.hub_known
-            or ledger.cosigned is None
-            or ledger.cosigned[0] < ledger.size
-        ):
+        while sync.held != ledger.size or not ledger.cosigned or ledger.cosigned[0] < ledger.size:
             await asyncio.sleep(0.002)
 
 
