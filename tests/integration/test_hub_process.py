@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 async def lab(short_path: Path) -> AsyncIterator[Lab]:
-    async with Lab(short_path) as lab:
+    async with Lab(short_path, typed=True) as lab:
         yield lab
 
 

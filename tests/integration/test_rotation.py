@@ -63,7 +63,7 @@ class Voice:
         at = Address("voice", unix=self.lab.hub_dir / "broker" / "broker.sock", username="hub")
         names = {next(self.ids): "first", next(self.ids): "then"}
         async with connect(at) as session:
-            await session.subscribe(topics.up(self.board.id, "reply", "x").replace("/x", "/+"))
+            await session.subscribe(topics.up(self.board.id, "reply", "x").removesuffix("x") + "+")
             for id, key in zip(names, (signer, then), strict=True):
                 command = Command(id, self.board.id, nonce, "ping", time.time_ns() // 1_000_000)
                 text = note.sign(compose("command", command), key)

@@ -6,9 +6,10 @@
         await board.start()
         await lab.until(lambda: board.stored() > 0, "a reading is stored")
 
-Everything goes the way it goes in the field: `lichen-hub init`, a token through the API,
-`lichen-agent run` joining over HTTPS.  Counting is done beside the processes, in the SQLite
-files themselves.  All processes are stopped by their own pid when the block ends.
+Everything goes the way it goes in the field: a hub made by what `lichen-hub init` calls (or by the command,
+which is a second of processor time), a token through the API, `lichen-agent run` joining over HTTPS.
+Counting is done beside the processes, in the SQLite files themselves.  All processes are stopped by their
+own pid when the block ends.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ import aiohttp
 import tomli_w
 
 from agent.status import read_status
+from hub.config import Config, Directory
+from hub.founding import Admin, found
 
 ADMIN = "admin"
 PASSWORD = "correct horse battery"
@@ -166,8 +169,9 @@ class Board(Process):
 class Lab:
     """One hub and any number of boards under ``dir``; boards reach it at the address ``host``."""
 
-    def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
-        self.dir, self.host = directory, host
+    def __init__(self, directory: Path, host: str = "127.0.0.1", *, typed: bool = False) -> None:
+        """``typed``: make it by the command."""
+        self.dir, self.host, self._typed = directory, host, typed
         self.hub_dir = directory / "hub"
         self.page_port, self.board_port, self.mqtt_port = free_ports(3)
         self.url = f"http://127.0.0.1:{self.page_port}"
@@ -178,13 +182,23 @@ class Lab:
         self.api_token = ""
 
     async def __aenter__(self) -> Self:
+        await (self._type_init() if self._typed else self._make())
+        return self
+
+    async def _make(self) -> None:
+        config = Config(
+            name="lab", host=self.host, listen=self.host,
+            page_port=self.page_port, board_port=self.board_port, mqtt_port=self.mqtt_port,
+        )  # fmt: skip
+        await found(Directory(self.hub_dir), config, Admin(ADMIN, PASSWORD))
+
+    async def _type_init(self) -> None:
         password = self.dir / "password"
         password.write_text(PASSWORD)
         await self.command(
             "lichen-hub", "init", str(self.hub_dir), "--host", self.host, "--listen", self.host,
             "--port", str(self.page_port), "--admin", ADMIN, "--password-file", str(password),
         )  # fmt: skip
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         for process in [*self.boards, self.hub]:
