@@ -333,13 +333,23 @@ class Podman:
 def _import_client() -> Any:
     """The class of podman-py's HTTP client, for 3 MB.
 
-    It would be 7 MB with what its packages load besides (models, archives), and with what requests
-    guesses the encoding of a body with, which Podman never leaves to guess.  So while it is loaded other
-    things have their names; whoever else wants them gets the real ones.
+    It would be 7 MB with what its packages load besides (models, archives), with what requests looks for
+    proxies and authorities with, which a socket has not, and guesses the encoding of a body with, which
+    Podman never leaves to guess.  So while it is loaded other things have their names; whoever else wants
+    them gets the real ones.
     """
     guesser = types.ModuleType("charset_normalizer")
     guesser.__dict__.update(__version__="3.0.0", detect=lambda body: {"encoding": "utf-8"})
-    ours = [guesser] if sys.modules.setdefault(guesser.__name__, guesser) is guesser else []
+    proxies = types.ModuleType("urllib.request")
+    proxies.__dict__.update(dict.fromkeys(("getproxies", "getproxies_environment"), dict))
+    proxies.__dict__.update(dict.fromkeys(("proxy_bypass", "proxy_bypass_environment"), lambda host: True))
+    proxies.__dict__["parse_http_list"] = lambda text: text.split(",")
+    versions = types.ModuleType("importlib.metadata")
+    versions.__dict__["version"] = lambda name: ""  # urllib3 asks for that of h2, once somebody wants HTTP/2
+    authorities = types.ModuleType("certifi")
+    authorities.__dict__["where"] = lambda: ""
+    stand_ins = (guesser, proxies, versions, authorities)
+    ours = [each for each in stand_ins if sys.modules.setdefault(each.__name__, each) is each]
     for name in ("podman", "podman.api"):
         found = importlib.util.find_spec(name)
         assert found is not None, "it is installed with the agent"
