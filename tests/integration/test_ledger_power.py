@@ -117,7 +117,7 @@ class Power(RuleBasedStateMachine):
         """Which one counts, after the power may have failed while one began."""
         card = self.card
         if card.other is not None and self.ledger is not None and card.other[0] != self.ledger.origin:
-            card.sure, card.doubtful, card.held_from = card.other[1], set(), 0
+            card.sure, card.doubtful, card.held_from = list(card.other[1]), set(), 0
         card.other = None
 
     def off(self) -> None:

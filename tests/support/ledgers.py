@@ -28,7 +28,7 @@ class Bench:
     """A board with a folder, a clock that stands until it is moved, and the receipt key of its hub."""
 
     folder: Path
-    log_key: Signer = field(default_factory=lambda: Signer("y6u5kqprc2xifc3j", bytes(range(32))))
+    log_key: Signer = field(default_factory=lambda: Signer("kzdvvj2umnduyauf", bytes(range(32))))
     cosigner: Cosigner = field(default_factory=lambda: Cosigner("hub/receipt", bytes(range(1, 33))))
     boot: str = "b" * 32
     mono_ms: int = 1_000
