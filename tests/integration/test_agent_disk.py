@@ -21,11 +21,12 @@ import tomli_w
 from agent.base.broker import Address, connect
 from agent.identity import open_identity
 from agent.outbox import Outbox
+from agent.status import read_status
 from support.broker import free_port, mosquitto
 from support.homehub import Ear, HomeHub
 from support.lab import Process, script
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # the agent looks at its disk once a minute
 
 SENSORS = [
     {"name": "uptime", "kind": "file", "path": "/proc/uptime", "pattern": r"^(\S+)", "interval_s": 0.1},
@@ -55,6 +56,7 @@ class Board:
     config: Path
     ear: Ear
     agent: Process
+    runtime: Path
 
     def fill(self) -> None:
         """Take all room that there is."""
@@ -75,6 +77,10 @@ class Board:
         return said
 
     async def has_problem(self, *codes: str) -> bool:
+        """Whether `lichen-agent status` tells of one; it is not asked before the agent has told itself."""
+        told = read_status(self.runtime)
+        if told is None or not {problem.code for problem in told.problems} & {*codes}:
+            return False
         return bool({problem["code"] for problem in (await self.status())["problems"]} & {*codes})
 
     async def until(self, condition: Callable[[], Any], what: str, within_s: float = 30) -> None:
@@ -124,7 +130,7 @@ use_username_as_clientid true
     async with mosquitto(folder, secure) as broker, asyncio.TaskGroup() as group:
         address = Address("hub", host="127.0.0.1", port=broker.port, username="hub")
         listening = group.create_task(ear.listen(connect, address), name="ear")
-        board = Board(disk, config, ear, agent)
+        board = Board(disk, config, ear, agent, folder / "run")
         await board.until(lambda: ear.session, "the ear listens")
         try:
             yield board
