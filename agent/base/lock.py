@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent.wire.errors import Busy, ConfigError
+from agent.base.files import understood
+from agent.wire.errors import Busy
 
 
 def holder(path: Path) -> int | None:
@@ -37,12 +38,13 @@ def holder(path: Path) -> int | None:
 def held(path: Path, holder: str) -> Iterator[None]:
     """Hold the lock at ``path`` for the block.  ``holder`` says what would run twice ("a hub").
 
-    Raises Busy naming the process that holds it, ConfigError when the file cannot be opened.
+    Raises Busy naming the process that holds it, ConfigError when the file cannot be opened, and Refused
+    (codes "disk-full", "disk-read-only") when it cannot be made.
     """
     try:
         descriptor = _open(path)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be opened: {error.strerror or error}") from error
+        raise understood(path, error) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

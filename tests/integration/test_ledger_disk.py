@@ -80,12 +80,14 @@ async def test_a_full_disk_takes_nothing_of_a_batch_and_loses_nothing(tmp_path: 
 async def test_a_start_on_a_full_disk(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=1m", "tmpfs") as disk:
         bench = Bench(disk / "usage")
-        fill(disk)
-        with pytest.raises(Refused) as refused:
-            async with bench.open():
-                pass
-        assert refused.value.code == "disk-full"
-        (disk / "filler").unlink()
+        for _ in range(2):
+            fill(disk)
+            with pytest.raises(Refused) as refused:
+                async with bench.open():
+                    pass
+            assert refused.value.code == "disk-full"
+            (disk / "filler").unlink()
+            bench.folder.mkdir(exist_ok=True)  # the next time there is not even room for the lock
         async with bench.open() as ledger:
             await ledger.append(bench.records(3))
             found = await whole(ledger)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from agent.usage.ledger import Ledger
 from agent.usage.peek import Peek, epochs, export, peek
 from agent.wire.audit import audit
 from agent.wire.errors import ConfigError, Corrupt, Refused
@@ -165,3 +167,26 @@ def test_no_log_is_said_to_be_none(bench: Bench) -> None:
         peek(bench.folder)
     with pytest.raises(ConfigError, match="there is no usage log aaaa below"):
         peek(bench.folder, "aaaa")
+
+
+async def test_a_log_can_be_looked_at_while_it_is_written(bench: Bench) -> None:
+    async def write(ledger: Ledger) -> None:
+        for number in range(30):
+            await ledger.append(bench.records(3))
+            if number % 10 == 0:
+                bench.wait(8 * DAY_MS)
+
+    def look_again() -> int:
+        with look(bench) as log:
+            return audit(log.fetch, bench.log_key.verifier).entries
+
+    async with bench.open() as ledger:
+        await ledger.hub_size_known(0)
+        await ledger.append(bench.records(1))
+        seen = [0]
+        async with asyncio.TaskGroup() as group:
+            writing = group.create_task(write(ledger), name="write")
+            while not writing.done():
+                seen.append(await asyncio.to_thread(look_again))
+        assert seen == sorted(seen)
+        assert await asyncio.to_thread(look_again) == ledger.size
