@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from agent.base.files import make_directory
+from agent.base.files import exists
 from agent.base.lock import held
 from agent.clock import Clock
 from agent.usage import adoption
@@ -89,7 +89,9 @@ class Ledger:
         "disk-full", "disk-read-only").
         """
         disk = disk or Disk()
-        make_directory(directory)
+        if not exists(directory):
+            with writing(directory):
+                disk.make(directory)
         with held(directory / "lock", "an agent with this usage log"):
             ledger = cls(Epochs(directory, log_key, clock, disk), disk)
             try:
