@@ -118,13 +118,16 @@ class Meters:
         if meter is not None and meter.run[0] != container.id:
             meter = None
         is_open = meter is not None and meter.counters is not None
+        # Podman lists one that has died as running for a moment still.
+        has_died = meter is not None and meter.opened is not None and meter.opened.ended_ms is not None
+        is_alive = bool(container.pid) and not has_died
         return Run(
             container.id,
             container.name,
             container.labels.get(LABEL_APP, ""),
             container.labels.get(LABEL_SERVICE, ""),
             container.image,
-            "alive" if container.pid else "waiting" if is_open else "dead",
+            "alive" if is_alive else "waiting" if is_open else "dead",
             container.labels.get(LABEL_PARENT, ""),
             order,
             container.exit_code,

@@ -126,6 +126,7 @@ class FakePodman:
         self.architecture = architecture
         self.memory_bytes = memory_bytes
         self.memory_limits = True
+        self.cgroup_manager = "systemd"
         self.version = "4.3.1"
         self.storage = "/var/lib/containers/storage"
         self.free_bytes = 1 << 40
@@ -269,6 +270,7 @@ class FakePodman:
                 self.storage,
                 self.memory_bytes,
                 memory_limits=self.memory_limits,
+                cgroup_manager=self.cgroup_manager,
             )
 
     async def containers(self) -> Sequence[Container]:

@@ -10,7 +10,7 @@ async def test_it(tmp_path) -> None:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from agent.containers.memory import SCHEMA, VERSION, Memory
 from agent.containers.orders import Orders
 from agent.containers.reconcile import Reconciler
 from agent.containers.routes import Backend, Route
+from agent.runs import Run
 from agent.wire import note, seal
 from agent.wire.apps import Apps, AppState
 from agent.wire.errors import LinkDown, Refused
@@ -87,6 +88,8 @@ class House:
         self.orders: Orders | None = None
         self.memory: Memory | None = None
         self.apps: dict[str, App] = {}
+        self.accounts: list[Sequence[Run]] = []
+        """Which containers there were, as who counts what they use was told, each time."""
 
     @classmethod
     @asynccontextmanager
@@ -95,6 +98,9 @@ class House:
         house = cls(folder)
         async with house.running():
             yield house
+
+    def account(self, runs: Sequence[Run]) -> None:
+        self.accounts.append(runs)
 
     @property
     def clock(self) -> Clock:
@@ -119,6 +125,8 @@ class House:
                 make_proxy=(lambda: self.traffic) if self.has_proxy else None,
                 leftover_proxy=bool(self.traffic.served),
                 tell=self.told.set,
+                board=BOARD,
+                account=self.account,
                 open_counters=no_counters,
                 begun=self.podman.begun,
             )

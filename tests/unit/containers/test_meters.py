@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agent.cgroups import Counters, File
+from agent.clock import mono_ms
 from agent.containers.deaths import Deaths
 from agent.containers.engine import Container
 from agent.containers.meters import Meters
+from agent.runs import Run
 
 NOBODY = 2**22 + 5
 """A pid that the kernel never gives."""
@@ -88,6 +90,51 @@ async def test_one_that_was_there_before_the_agent_is_followed_too(tmp_path: Pat
     assert not scene.look(pid=one.pid, started_ms=2)  # the kernel has given the number again
     assert scene.opened == 2
     scene.meters.close()
+
+
+async def test_who_counts_what_it_uses_is_told_of_each_start(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    labels = {"lichen.app": "shop", "lichen.service": "web", "lichen.parent": "board_x"}
+
+    def run(phase: str, pid: int = 0, code: int | None = None) -> Run:
+        made = Container("id", "x", labels, phase, image="i", pid=pid, exit_code=code, started_ms=1)  # type: ignore[arg-type]
+        scene.meters.follow({"x": made}, {"x"} if phase == "created" else ())
+        [found] = scene.meters.runs([made], 7)
+        return found
+
+    never = run("created")
+    assert (never.state, never.counters, never.is_fresh) == ("dead", None, False)
+    with process() as first:
+        scene.meters.meet("x", "id", first.pid)
+        waits = run("created")
+        assert (waits.state, waits.is_fresh, waits.begun_ms, waits.order) == ("waiting", True, 0, 7)
+        runs = run("running", first.pid)
+        assert (runs.state, runs.app, runs.service, runs.parent, runs.image) == (
+            "alive", "shop", "web", "board_x", "i",
+        )  # fmt: skip
+        assert runs.counters is waits.counters
+        await scene.hear(first)
+        assert run("running", first.pid).state == "dead"  # it is listed for a moment still
+    dead = run("exited", code=137)
+    assert (dead.state, dead.exit_code) == ("dead", 137)
+    assert dead.counters is runs.counters
+    assert dead.counters is not None
+    assert dead.counters.ended_ms == 0
+    scene.meters.close()
+
+
+async def test_one_that_was_there_before_says_when_its_process_began(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    with process() as one:
+        there = Container("id", "x", {}, "running", pid=one.pid, started_ms=1)
+        scene.meters.follow({"x": there})
+        [run] = scene.meters.runs([there], 0)
+        assert (run.state, run.is_fresh) == ("alive", False)
+        assert run.begun_ms is not None
+        assert 0 <= mono_ms() - run.begun_ms < 60_000
+        scene.meters.close()
+        assert run.counters is not None
+        assert run.counters.ended_ms is None, "nobody heard it die: the agent stops"
 
 
 def open_files() -> int:
