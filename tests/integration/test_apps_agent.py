@@ -23,12 +23,14 @@ from agent.containers.engine import Engine
 from agent.identity import open_identity
 from agent.sensors.driver import read_sensor
 from agent.status import describe, read_status
+from agent.usage.peek import peek
 from agent.wire import note, topics
 from agent.wire.apps import Apps, LogLines
 from agent.wire.decode import decode_json
 from agent.wire.envelope import unpack
 from agent.wire.messages import About, Presence, Reply, compose
 from agent.wire.order import App, Order, Service, Update
+from agent.wire.usage import OrderRecord, read
 from fakes.broker import FakeBroker, lichen_rule
 from fakes.podman import Behaviour, FakePodman
 from support.homehub import HomeHub
@@ -364,3 +366,23 @@ async def test_an_agent_that_starts_without_podman_does_not_say_that_apps_are_go
         scene.podman.down = False
         await scene.until(lambda: scene.apps == Apps(2, engine=scene.apps.engine))
         assert not scene.podman.by_name
+
+
+async def test_what_became_of_orders_is_in_the_usage_log(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    async with scene.running():
+        scene.order(2, scene.demo())
+        await scene.until_running(1)
+        scene.order(1)
+        await scene.until(lambda: scene.apps.refused)
+        scene.order(9, signer=note.generate("hub/order"))
+    log = peek(tmp_path / "state/usage")
+    records = [read(entry) for _, entry in log.entries(0, log.size)]
+    log.close()
+    orders = [
+        (each.generation, each.accepted, each.reason) for each in records if isinstance(each, OrderRecord)
+    ]
+    assert orders == [
+        (2, True, ""),
+        (1, False, "the order of generation 1 is older than 2, which this board had"),
+    ]

@@ -1,4 +1,4 @@
-"""Who counts what containers use is told of all of them, and each has a cgroup of its own where that can be."""
+"""Who counts what containers use is told of all of them; each has a cgroup of its own where that can be."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@ way there, with signatures of other keys, other boards and older generations."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -54,6 +55,25 @@ async def test_the_same_order_by_a_new_key_is_no_news(tmp_path: Path) -> None:
         assert not await orders.take(signed(3, signer=rotated), rotated.verifier, HUB)
         with pytest.raises(Corrupt):
             await orders.take(signed(4), rotated.verifier, HUB)
+
+
+async def test_what_the_hub_signed_is_named_by_its_hash(tmp_path: Path) -> None:
+    rotated, stranger = note.generate("hub/order"), note.generate("hub/order")
+    async with opened(tmp_path) as orders:
+        assert orders.sha256 == ""
+        await orders.take(signed(3), KEY.verifier, HUB)
+        text = compose("order", Order(BOARD, 3, 0))
+        assert orders.sha256 == hashlib.sha256(text.encode()).hexdigest()
+        await orders.take(signed(3, signer=rotated), rotated.verifier, HUB)  # the same words by another key
+        with pytest.raises(Refused):
+            await orders.take(signed(2), KEY.verifier, HUB)
+        assert orders.refusal is not None
+        assert (
+            orders.refusal.sha256 == hashlib.sha256(compose("order", Order(BOARD, 2, 0)).encode()).hexdigest()
+        )
+        with pytest.raises(Corrupt):
+            await orders.take(signed(9, signer=stranger), KEY.verifier, HUB)
+        assert orders.refusal.sha256 == "", "that is nobody's word"
 
 
 async def test_another_hub_counts_for_itself(tmp_path: Path) -> None:
