@@ -10,27 +10,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import urlsplit
 
 from agent.clock import Clock
 from agent.identity import Identity
 from agent.wire.decode import decode_json
 from agent.wire.envelope import MAX_INFLATED, ZLIB_JSON, unpack
-from agent.wire.package import Package, Receipt, encode_package, read_package
+from agent.wire.package import Package, Receipt, read_package
+from agent.wire.series import encode_series
 
 if TYPE_CHECKING:
     from agent.https import Connection
 
+T = TypeVar("T")
+
 FRESH_S = 30.0
 """How long a connection is used: half of what it lasts."""
-SQUEEZE = 1
-"""Level of zlib: a small board has better things to do, and this saves most of it."""
 
 
 class Bulk:
@@ -56,21 +56,27 @@ class Bulk:
             self._thread.submit(self._close)
             self._thread.shutdown(wait=False)
 
-    async def ask(self, package: Package) -> Receipt:
-        """Send a package; the hub's answer.  Raises LinkDown, and Refused with what the hub says."""
-        body = zlib.compress(encode_package(package), SQUEEZE)
-        answer = await self._do(lambda: self._exchange("POST", "/ledger", body))
-        return decode_json(Receipt, answer, max_bytes=MAX_INFLATED)
+    def send(self, packages: Sequence[Package]) -> asyncio.Future[Receipt]:
+        """Begin to send packages; in the end the hub's answer to the last.
+
+        It raises LinkDown, and Refused with what the hub says.
+        """
+
+        def send() -> Receipt:
+            answer = self._exchange("POST", "/ledger", encode_series(packages))
+            return decode_json(Receipt, answer, max_bytes=MAX_INFLATED)
+
+        return self._do(send)
 
     async def fetch(self, epoch: str, start: int) -> Package:
-        """What the hub holds of a log of ours from ``start`` on, as far as it fits.  Raises as `ask` does."""
+        """What the hub holds of a log of ours from ``start`` on, as far as it fits.  Raises as `send`."""
         answer = await self._do(lambda: self._exchange("GET", f"/ledger/{epoch}?start={start}"))
         return read_package(unpack(answer, ZLIB_JSON))
 
-    async def _do(self, work: Callable[[], bytes]) -> bytes:
+    def _do(self, work: Callable[[], T]) -> asyncio.Future[T]:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="usage bulk")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     # --- on the thread
 

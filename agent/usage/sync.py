@@ -48,6 +48,8 @@ Ask = Callable[[Package], Awaitable[Receipt]]
 
 BULK = 1024
 """More entries than this go over HTTPS."""
+SERIES = 4
+"""Packages in one request: more would save the hub little, and take this board's memory."""
 LOW_S, HIGH_S = 5.0, 900.0
 """The pause after a failure, and the longest one."""
 IN_VAIN = 3
@@ -183,26 +185,51 @@ class Sync:
     ) -> tuple[int, Receipt | None]:
         """Send from ``size`` on.  Up to where the hub has it then, and what it said if it took no more."""
         while size < self._ledger.size:
-            package = await self._parcels.next(size)
-            receipt = await self._deliver(package, ask, bulk, self._ledger.size - size)
-            if receipt.state != "ok" or receipt.size < package.end:
+            if self._takes_bulk and self._ledger.size - size > BULK:
+                receipt, end = await self._send_much(agreement, bulk, size)
+            else:
+                package = await self._parcels.next(size)
+                receipt, end = await ask(package), package.end
+            if receipt is None:
+                continue
+            if receipt.state != "ok" or receipt.size < end:
                 log.info("usage package not taken", extra={"state": receipt.state, "reason": receipt.reason})
-                return size, receipt
+                return max(size, self.held or 0), receipt
             await agreement.keep(receipt)
             self.held = size = receipt.size
         return size, None
 
-    async def _deliver(self, package: Package, ask: Ask, bulk: Bulk, behind: int) -> Receipt:
-        """Send it the way that fits: much over HTTPS, as long as the hub can be reached by that."""
-        if behind > BULK and self._takes_bulk:
-            try:
-                return await bulk.ask(package)
+    async def _send_much(self, agreement: Agreement, bulk: Bulk, size: int) -> tuple[Receipt | None, int]:
+        """Send over HTTPS, until no more than `BULK` is left; the last answer, and how far it should reach.
+
+        None when the hub cannot be reached so.
+        """
+        series = await self._series(size)
+        while True:
+            end, answer = series[-1].end, bulk.send(series)
+            try:  # what comes next is made ready meanwhile
+                series = await self._series(end) if self._ledger.size - end > BULK else []
+                receipt = await answer
             except (LinkDown, Refused) as error:
                 if error.code not in ("link-down", "certificate"):  # the hub has its reasons
                     raise Refused(str(error), code=error.code, hint=error.hint) from error
                 self._takes_bulk = False
                 log.warning("usage log goes over the broker", extra={"error": str(error)})
-        return await ask(package)
+                return None, size
+            finally:
+                answer.cancel()
+            if not series or receipt.state != "ok" or receipt.size < end:
+                return receipt, end
+            await agreement.keep(receipt)
+            self.held = receipt.size
+
+    async def _series(self, start: int) -> list[Package]:
+        """The packages of one request."""
+        packages: list[Package] = []
+        while len(packages) < SERIES and start < self._ledger.size:
+            packages.append(await self._parcels.next(start))
+            start = packages[-1].end
+        return packages
 
     async def _more(self, size: int) -> None:
         """Wait until there is more than ``size``, and until it may be told."""

@@ -115,6 +115,11 @@ def encode_package(package: Package) -> bytes:
     return payload
 
 
+def read_count(line: bytes) -> int:
+    """How many lines follow the first ``line`` of a package.  Raises Refused."""
+    return decode_json(_Header, line, max_bytes=MAX_HEADER).count
+
+
 def read_package(payload: bytes) -> Package:
     """Decode and check a package; its entries are taken as they are.  Raises Refused."""
     if len(payload) > MAX_PACKAGE:

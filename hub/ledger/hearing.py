@@ -12,19 +12,19 @@ is a second history: then nothing of the package is stored, and both signed note
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from agent.wire.errors import Corrupt, Refused
-from agent.wire.tlog import HASH, Checkpoint, Frontier, check_consistency
-from agent.wire.usage import EpochRecord, HoleRecord
+from agent.wire.tlog import Checkpoint, check_consistency
+from agent.wire.usage import EpochRecord, HoleRecord, Record
 from hub.ledger.claims import Claim
-from hub.ledger.rows import Clockwork, boots_in, rows_of
-from hub.ledger.trees import Growth, Tree, open_tiles
+from hub.ledger.pages import Page
+from hub.ledger.trees import Growth, Tree
 from hub.store import events, ledgers, usage
 from hub.store.database import Tx
-from hub.store.ledgers import CheckpointRow, ConflictRow, LogRow
+from hub.store.ledgers import ConflictRow, LogRow
 
 State = Literal["ok", "behind", "conflict", "unknown"]
 
@@ -59,8 +59,11 @@ class Outcome:
 
 @dataclass(slots=True)
 class Hearing:
-    """One transaction.  ``vouched`` tells whether a note has this hub's own cosignature; ``doubted`` whether
-    this package did not fit before, so that it was not damaged on its way."""
+    """One transaction; `finish` it.
+
+    ``vouched`` tells whether a note has this hub's own cosignature; ``doubted`` whether this package did not
+    fit before, so that it was not damaged on its way.
+    """
 
     tx: Tx
     at_ms: int
@@ -68,149 +71,145 @@ class Hearing:
     vouched: Callable[[str], bool]
     doubted: Callable[[LogRow, str], bool]
     findings: list[Finding] = field(default_factory=list)
+    _pages: dict[tuple[str, str], Page] = field(default_factory=dict)
+    _paid_ms: dict[str, int] = field(default_factory=dict)
 
     async def hear(self, board: str, claim: Claim) -> Outcome:
         """Take a package in, as far as it is new.  Raises Refused for what is beyond the allowance."""
-        log = await ledgers.find_log(self.tx, board, claim.epoch)
-        start = claim.package.start
-        if log is None:
-            if claim.is_question or start > 0:
-                return Outcome(claim, None, "unknown")
-            await self._pay(board, EPOCH_BYTES)
-            log = await ledgers.add_log(self.tx, board, claim.epoch, self.at_ms)
-        log = replace(log, heard_ms=self.at_ms, claimed=max(claim.package.end, log.size))
-        outcome = await self._judge(claim, log)
-        if outcome.log is not None:
-            await ledgers.save_log(self.tx, outcome.log)
-        return outcome
+        page = await self._page(board, claim)
+        if page is None:
+            return Outcome(claim, None, "unknown")
+        log = page.log
+        page.log = replace(log, heard_ms=self.at_ms, claimed=max(claim.package.end, log.size))
+        return await self._judge(claim, page)
 
-    async def _judge(self, claim: Claim, log: LogRow) -> Outcome:
-        package, shown = claim.package, claim.checkpoint
+    async def finish(self) -> None:
+        """Write what all of them came to."""
+        for page in self._pages.values():
+            await page.write()
+        for board, until_ms in self._paid_ms.items():
+            await ledgers.pay(self.tx, board, until_ms)
+
+    async def _page(self, board: str, claim: Claim) -> Page | None:
+        """The page of the log in question; None when that is not known, and does not begin here."""
+        key = board, claim.epoch
+        page = self._pages.get(key)
+        if page is None:
+            log = await ledgers.find_log(self.tx, board, claim.epoch)
+            if log is None:
+                if claim.is_question or claim.package.start > 0:
+                    return None
+                await self._pay(board, EPOCH_BYTES)
+                log = await ledgers.add_log(self.tx, board, claim.epoch, self.at_ms)
+            page = self._pages[key] = await Page.open(self.tx, log)
+        return page
+
+    async def _judge(self, claim: Claim, page: Page) -> Outcome:
+        package, shown, log = claim.package, claim.checkpoint, page.log
         if shown is not None:
             # SPEC tlog-witness: the witness MUST check that the root hashes are also identical.
-            if shown.size <= log.size and await Tree(self.tx, log.id).root(shown.size) != shown.root:
-                return await self._conflict(claim, log, shown.size)
+            if shown.size <= log.size and await self._root(page, shown.size) != shown.root:
+                return await self._conflict(claim, page, shown.size)
             if shown.size == log.pending_size and shown.root != Checkpoint.parse(_text(log.pending)).root:
-                return await self._conflict(claim, log, shown.size, kept=log.pending)
+                return await self._conflict(claim, page, shown.size, kept=log.pending)
         if claim.is_question:
-            return await self._question(claim, log)
+            return await self._question(claim, page)
         if package.start > log.size:
             return Outcome(claim, log, "behind", f"the log goes on at entry {log.size}")
         if package.end <= log.size:
             return Outcome(claim, log, "ok")  # a resend of what is held
-        return await self._extend(claim, log)
+        return await self._extend(claim, page)
+
+    async def _root(self, page: Page, size: int) -> bytes:
+        if size == page.log.size:
+            return page.growth.frontier.root()
+        await page.write()
+        return await Tree(self.tx, page.log.id).root(size)
 
     # --- a package that goes on ---------------------------------------------------------------------
 
-    async def _extend(self, claim: Claim, log: LogRow) -> Outcome:
-        package, shown = claim.package, claim.checkpoint
+    async def _extend(self, claim: Claim, page: Page) -> Outcome:
+        package, shown, log = claim.package, claim.checkpoint, page.log
         assert shown is not None, "read_claim asks for one"
-        growth, at_pending = await self._grow(claim, log)
+        growth, at_pending = _grown(claim, page)
         try:
             root = growth.frontier.root()
             check_consistency(package.end, shown.size, package.proof, root, shown.root)
         except Corrupt as error:
             if not self.doubted(log, package.checkpoint):
                 return Outcome(claim, log, "behind", f"send it again: {error}")
-            return await self._conflict(claim, log, package.end)
+            return await self._conflict(claim, page, package.end)
         if at_pending is not None and at_pending != Checkpoint.parse(_text(log.pending)).root:
-            return await self._conflict(claim, log, log.pending_size, kept=log.pending)
-        await self._store(claim, log, growth)
-        return Outcome(claim, self._grown(claim, log, growth), "ok")
+            return await self._conflict(claim, page, log.pending_size, kept=log.pending)
+        await self._take_in(claim, page, growth)
+        return Outcome(claim, page.log, "ok")
 
-    async def _grow(self, claim: Claim, log: LogRow) -> tuple[Growth, bytes | None]:
-        """The tree with the new entries, and the root that it had at the pending size, if it came by."""
-        begun = await ledgers.find_tiles(self.tx, log.id, open_tiles(log.size))
-        growth = Growth(_frontier(log), begun)
-        leaves = claim.package.leaves()[log.size - claim.package.start :]
-        at_pending = None
-        if log.size < log.pending_size <= claim.package.end:
-            count = log.pending_size - log.size
-            growth.add(leaves[:count])
-            at_pending = growth.frontier.root()
-            leaves = leaves[count:]
-        growth.add(leaves)
-        return growth, at_pending
-
-    async def _store(self, claim: Claim, log: LogRow, growth: Growth) -> None:
-        package, skip = claim.package, log.size - claim.package.start
+    async def _take_in(self, claim: Claim, page: Page, growth: Growth) -> None:
+        package, shown, log = claim.package, claim.checkpoint, page.log
+        assert shown is not None, "read_claim asks for one"
+        skip = log.size - package.start
         lost = len(package.lost[skip:])
         skip = max(skip - len(package.lost), 0)
         entries, records = package.entries[skip:], claim.records[skip:]
-        await self._pay(log.board, sum(map(len, entries)) + lost * LEAF_BYTES)
+        size = sum(map(len, entries))
+        await self._pay(log.board, size + lost * LEAF_BYTES)
+        pending_size, pending = log.pending_size, log.pending
+        if pending_size <= package.end:
+            # The smallest is kept, as it is the next one that can be held against what comes.
+            is_ahead = shown.size > package.end
+            pending_size, pending = (shown.size, package.checkpoint) if is_ahead else (0, "")
+        after = replace(
+            log,
+            stored_ms=self.at_ms,
+            size=package.end,
+            entry_bytes=log.entry_bytes + size,
+            frontier=b"".join(growth.frontier.hashes),
+            pending_size=pending_size,
+            pending=pending,
+        )
+        await page.add(after, growth, lost, entries, records)
+        if shown.size == package.end:
+            page.sign(package.checkpoint)
         if lost:
-            await ledgers.add_package(self.tx, log.id, log.size, None, lost, self.at_ms)
-            self._find(
-                log.board,
-                "usage-hole",
-                f"{lost} records of its usage log, from {log.size} on, are held by nobody any more",
-            )
-        if entries:
-            first = log.size + lost
-            await ledgers.add_package(self.tx, log.id, first, entries, len(entries), self.at_ms)
-        clockwork = await self._clockwork(log, boots_in(records))
-        await ledgers.add_records(self.tx, rows_of(log.id, records, clockwork))
-        for boot, offset_ms in clockwork.learned.items():
-            await ledgers.set_times(self.tx, log.id, boot, offset_ms)
-        await ledgers.save_tiles(self.tx, log.id, growth.tiles())
+            text = f"{lost} records of its usage log, from {log.size} on, are held by nobody any more"
+            self._find(log.board, "usage-hole", text)
+        await self._note_records(log, records)
+
+    async def _note_records(self, log: LogRow, records: Sequence[Record]) -> None:
+        """Note what people should hear of."""
         if records and isinstance(records[0], EpochRecord) and records[0].seq == 0:
             await self._begun(log, records[0])
         # One event for a package: a board may declare as many holes as it likes.
         if hole := next((record for record in records if isinstance(record, HoleRecord)), None):
             text = f"declares that records {hole.first} to {hole.first + hole.count - 1} are lost"
             await self._note(log.board, "usage-hole", f"{text}: {hole.reason}")
-        if claim.checkpoint is not None and claim.checkpoint.size == package.end:
-            row = CheckpointRow(log.id, package.end, package.checkpoint, None)
-            await ledgers.add_checkpoint(self.tx, row)
-
-    def _grown(self, claim: Claim, log: LogRow, growth: Growth) -> LogRow:
-        package, shown, frontier = claim.package, claim.checkpoint, growth.frontier
-        assert shown is not None, "read_claim asks for one"
-        pending_size, pending = log.pending_size, log.pending
-        if pending_size <= frontier.size:
-            # The smallest is kept, as it is the next one that can be held against what comes.
-            is_ahead = shown.size > frontier.size
-            pending_size, pending = (shown.size, package.checkpoint) if is_ahead else (0, "")
-        new = package.entries[max(log.size - package.start - len(package.lost), 0) :]
-        return replace(
-            log,
-            stored_ms=self.at_ms,
-            size=frontier.size,
-            entry_bytes=log.entry_bytes + sum(map(len, new)),
-            frontier=b"".join(frontier.hashes),
-            pending_size=pending_size,
-            pending=pending,
-        )
-
-    async def _clockwork(self, log: LogRow, boots: set[str]) -> Clockwork:
-        last_ms = await ledgers.last_time_ms(self.tx, log.id) or self.at_ms
-        offsets = {boot: await ledgers.known_offset_ms(self.tx, log.id, boot) for boot in sorted(boots)}
-        return Clockwork(last_ms, offsets)
 
     # --- a question -----------------------------------------------------------------------------------
 
-    async def _question(self, claim: Claim, log: LogRow) -> Outcome:
+    async def _question(self, claim: Claim, page: Page) -> Outcome:
         """What is held; and what the board shows that is beyond it is remembered, if it can be believed."""
-        shown, text = claim.checkpoint, claim.package.checkpoint
+        shown, text, log = claim.checkpoint, claim.package.checkpoint, page.log
         if shown is None or shown.size <= log.size:
             return Outcome(claim, log, "ok")
         if self.vouched(text):
             if log.pending_size <= log.size:
-                log = replace(log, pending_size=shown.size, pending=text)
+                page.log = replace(log, pending_size=shown.size, pending=text)
                 what = f"this hub had witnessed {shown.size} records of its usage log and holds {log.size}"
                 await self._note(log.board, "usage-behind", f"{what}: they are asked for again")
         elif claim.package.proof:
             try:
-                root = _frontier(log).root()
+                root = page.growth.frontier.root()
                 check_consistency(log.size, shown.size, claim.package.proof, root, shown.root)
             except Corrupt:
-                return await self._conflict(claim, log, log.size)
-        return Outcome(claim, log, "ok")
+                return await self._conflict(claim, page, log.size)
+        return Outcome(claim, page.log, "ok")
 
     # --- two histories ----------------------------------------------------------------------------------
 
-    async def _conflict(self, claim: Claim, log: LogRow, size: int, *, kept: str = "") -> Outcome:
+    async def _conflict(self, claim: Claim, page: Page, size: int, *, kept: str = "") -> Outcome:
         """Keep both notes.  What is held stays as it is, and goes on with whoever goes on with it."""
+        await page.write()
+        log = page.log = replace(page.log, conflict_ms=self.at_ms)
         newest = await ledgers.newest_checkpoint(self.tx, log.id)
         kept = kept or (newest.note if newest else "")
         shown = claim.checkpoint.size if claim.checkpoint else 0
@@ -223,7 +222,7 @@ class Hearing:
             "usage-conflict",
             f"The board has signed two histories of its usage log {log.epoch}: {reason}",
         )
-        return Outcome(claim, replace(log, conflict_ms=self.at_ms), "conflict", reason)
+        return Outcome(claim, log, "conflict", reason)
 
     # --- the rest -----------------------------------------------------------------------------------------
 
@@ -240,13 +239,15 @@ class Hearing:
 
     async def _pay(self, board: str, amount: int) -> None:
         """Take so many bytes from the allowance.  Raises Refused (code "usage-limit")."""
-        paid_ms = await ledgers.paid_until_ms(self.tx, board)
+        paid_ms = self._paid_ms.get(board)
+        if paid_ms is None:
+            paid_ms = await ledgers.paid_until_ms(self.tx, board)
         paid_ms = max(paid_ms, self.at_ms - SAVED_DAYS * DAY_MS) + -(-amount * DAY_MS // self.bytes_per_day)
         if paid_ms > self.at_ms:
             raise Refused(
                 f"its usage log grows by more than {self.bytes_per_day} bytes a day", code="usage-limit"
             )
-        await ledgers.pay(self.tx, board, paid_ms)
+        self._paid_ms[board] = paid_ms
 
     def _find(self, board: str, code: str, sentence: str) -> None:
         self.findings.append(Finding(board, code, sentence))
@@ -257,9 +258,17 @@ class Hearing:
         )
 
 
-def _frontier(log: LogRow) -> Frontier:
-    hashes = [log.frontier[at : at + HASH] for at in range(0, len(log.frontier), HASH)]
-    return Frontier.of(log.size, hashes)
+def _grown(claim: Claim, page: Page) -> tuple[Growth, bytes | None]:
+    """The tree with the new entries, and the root that it had at the pending size, if it came by."""
+    growth, log, at_pending = page.growth.copy(), page.log, None
+    leaves = claim.package.leaves()[log.size - claim.package.start :]
+    if log.size < log.pending_size <= claim.package.end:
+        count = log.pending_size - log.size
+        growth.add(leaves[:count])
+        at_pending = growth.frontier.root()
+        leaves = leaves[count:]
+    growth.add(leaves)
+    return growth, at_pending
 
 
 def _text(note: str) -> str:

@@ -41,6 +41,15 @@ class Growth:
         self._tiles = {key: bytearray(hashes) for key, hashes in begun.items()}
         self._grown: set[TileKey] = set()
 
+    def copy(self) -> Growth:
+        """One that grows on its own."""
+        open = open_tiles(self.frontier.size)
+        other = Growth(self.frontier, {key: bytes(self._tiles[key]) for key in open})
+        # Full tiles never change again: they are only to be stored.
+        other._tiles = {key: bytearray(self._tiles[key]) for key in self._grown} | other._tiles
+        other._grown = set(self._grown)
+        return other
+
     def add(self, leaves: Iterable[bytes]) -> None:
         """Append leaves."""
         for leaf in leaves:
@@ -52,9 +61,10 @@ class Growth:
                     self._tiles.setdefault(key, bytearray()).extend(stored)
                     self._grown.add(key)
 
-    def tiles(self) -> dict[TileKey, bytes]:
-        """The tiles that have more hashes than they had, or are new."""
-        return {key: bytes(self._tiles[key]) for key in sorted(self._grown)}
+    def take_grown(self) -> dict[TileKey, bytes]:
+        """The tiles that have more hashes than they had when this was asked last, or are new."""
+        grown, self._grown = {key: bytes(self._tiles[key]) for key in sorted(self._grown)}, set()
+        return grown
 
 
 class Tree:

@@ -46,7 +46,7 @@ from hub.store.problems import Severity
 
 MOST_WAITING = 512
 """Packages read but not stored.  What comes by MQTT beyond them is dropped; its board sends it again."""
-MOST_OF_ONE = 8
+MOST_OF_ONE = 16
 """And of one board, so that it takes nobody else's turn."""
 MOST_AT_ONCE = 64
 """Packages in one transaction, so that other writers get their turn."""
@@ -139,19 +139,27 @@ class Witness:
             self._waiting.append(_Asked(board, package, None))
             self._bell.set()
 
-    async def take(self, board: str, package: Package) -> Receipt:
-        """Take a package of a board in; the receipt is true when this returns.
+    async def take(self, board: str, *packages: Package) -> Receipt:
+        """Take packages of a board in, in order; the receipt of the last is true when this returns.
 
         Raises Refused ("forbidden", "revoked", "usage-limit", "disk-full"), Corrupt for a false signature,
         and Busy.
         """
         if self._crowded(board):
             raise Refused("too many packages wait for this hub", code="too-many", hint="try again soon")
-        asked = _Asked(board, package, asyncio.get_running_loop().create_future())
-        self._waiting.append(asked)
+        loop = asyncio.get_running_loop()
+        answers: list[asyncio.Future[Receipt]] = [loop.create_future() for _ in packages]
+        self._waiting += [_Asked(board, *each) for each in zip(packages, answers, strict=True)]
         self._bell.set()
-        assert asked.answer is not None
-        return await asked.answer
+        try:
+            await asyncio.wait(answers)
+            errors = [answer.exception() for answer in answers]
+        finally:
+            for answer in answers:
+                answer.cancel()
+        if error := next(filter(None, errors), None):
+            raise error
+        return answers[-1].result()
 
     async def renew(self, log: LogRow) -> None:
         """Cosign the newest checkpoint of a log again, if that was done with a key that was replaced."""
@@ -267,6 +275,7 @@ class Witness:
                     outcomes.append((asked, await hearing.hear(asked.board, claim)))
                 except Refused as error:
                     refused.append((asked, error))
+            await hearing.finish()
         for asked, why in refused:
             self._refuse(asked, why)
         return hearing.findings, outcomes

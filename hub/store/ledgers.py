@@ -11,6 +11,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import bindparam, func, insert, select, update
@@ -126,6 +127,7 @@ class ConflictRow:
 
 RECORD_COLUMNS = [usage_records.c[field.name] for field in fields(RecordRow)]
 _RECORD_NAMES = [field.name for field in fields(RecordRow)]
+_RECORD_VALUES = attrgetter(*_RECORD_NAMES)
 # Core would look at 40 values of each row to see how to bind them; SQLite takes them as they are.
 _RECORD_SQL = (
     f"INSERT INTO usage_records ({','.join(_RECORD_NAMES)})"  # noqa: S608  names of ours alone
@@ -244,7 +246,7 @@ async def add_records(tx: Tx, rows: Sequence[RecordRow]) -> None:
     """Store what entries say."""
     if not rows:
         return
-    values = [tuple(getattr(row, name) for name in _RECORD_NAMES) for row in rows]
+    values = list(map(_RECORD_VALUES, rows))
     if tx.dialect.name == "sqlite":
         await tx.exec_driver_sql(_RECORD_SQL, values)
     else:
@@ -264,10 +266,11 @@ async def set_times(tx: Tx, log: int, boot: str, offset_ms: int) -> None:
     await tx.execute(update(usage_records).where(*waiting).values(values), {"p_log": log, "p_boot": boot})
 
 
-async def add_checkpoint(tx: Tx, row: CheckpointRow) -> None:
-    """Keep a checkpoint of which every entry is held; the one that is there stays."""
-    values = {field.name: getattr(row, field.name) for field in fields(row)}
-    await tx.execute(upsert(tx, usage_checkpoints).values(values).on_conflict_do_nothing())
+async def add_checkpoints(tx: Tx, rows: Sequence[CheckpointRow]) -> None:
+    """Keep checkpoints of which every entry is held; one that is there stays."""
+    values = [{field.name: getattr(row, field.name) for field in fields(row)} for row in rows]
+    if values:
+        await tx.execute(upsert(tx, usage_checkpoints).on_conflict_do_nothing(), values)
 
 
 async def save_cosignature(tx: Tx, row: CheckpointRow) -> None:

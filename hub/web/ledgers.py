@@ -6,11 +6,11 @@ decided by `hub.ledger.witness`.  A refusal is a problem document (RFC 9457) who
 
 | request | answer | refused as |
 |---|---|---|
-| POST /ledger, a package | `Receipt` | forbidden, revoked, invalid, usage-limit, too-many, disk-full |
-| GET /ledger/{epoch}?start=N | a package of what is held from there on | forbidden, not-found |
+| POST /ledger, packages | `Receipt` of the last | forbidden, revoked, invalid, usage-limit, too-many |
+| GET /ledger/{epoch}?start=N | a package of what is held from there | forbidden, not-found |
 
-Both speak as the topics ``up/usage`` and ``down/receipt`` do (`agent.wire.package`); packages may be, and
-those of the hub are, compressed by zlib, and their content type says so (`agent.wire.envelope`).
+Both speak as the topics ``up/usage`` and ``down/receipt`` do (`agent.wire.package`), in bodies that are
+zlib data (`agent.wire.series`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import zlib
 
 from aiohttp import web
 
-from agent.wire.envelope import ZLIB_JSON, unpack
+from agent.wire.envelope import ZLIB_JSON
 from agent.wire.errors import Corrupt, Refused
-from agent.wire.package import MAX_PACKAGE, encode_package, read_package
+from agent.wire.package import encode_package
+from agent.wire.series import MAX_BODY, read_series
 from agent.wire.usage import origin_of
 from hub.ledger.copies import copy_of
 from hub.store import usage
@@ -35,12 +36,11 @@ SQUEEZE = 3
 async def take(request: web.Request) -> web.Response:
     """A board sends entries, or asks what is held."""
     board = _board(request)
-    if (request.content_length or 0) > MAX_PACKAGE:
-        raise Refused(f"a package has at most {MAX_PACKAGE} bytes", code="too-large")
-    body = await request.clone(client_max_size=MAX_PACKAGE).read()
-    package = read_package(unpack(body, request.content_type))
+    if (request.content_length or 0) > MAX_BODY:
+        raise Refused(f"packages have at most {MAX_BODY} bytes", code="too-large")
+    packages = read_series(await request.clone(client_max_size=MAX_BODY).read())
     try:
-        return json_response(await parts_of(request).witness.take(board, package))
+        return json_response(await parts_of(request).witness.take(board, *packages))
     except Corrupt as error:
         raise Refused(str(error), code="invalid") from error  # what does not hold is theirs
 

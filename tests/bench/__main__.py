@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from bench import apps, board, field, hub, ledger, metering, usage  # noqa: E402
+from bench import apps, board, field, hub, ledger, metering, syncing, usage  # noqa: E402
 from bench.budget import Row, page, read, table, write  # noqa: E402
 
 PARTS = ("agent", "apps", "field", "hub", "usage")
@@ -50,8 +50,8 @@ async def measure(options: argparse.Namespace) -> dict[str, list[Row]]:
             part = await _apart(lambda folder, n=count: hub.measure(folder, n, options.load_seconds))  # type: ignore[misc]
             parts["hub"] += part
     if "usage" in options.only:
-        print("usage log: about a minute ...", file=sys.stderr)
-        measures = (metering.measure, ledger.measure, usage.measure)
+        print("usage log: about five minutes ...", file=sys.stderr)
+        measures = (metering.measure, ledger.measure, usage.measure, syncing.measure)
         parts["usage"] = [row for measure in measures for row in await _apart(measure)]
     return parts
 

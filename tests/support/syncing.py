@@ -25,6 +25,7 @@ from agent.wire.envelope import unpack
 from agent.wire.errors import Corrupt, LinkDown, Refused
 from agent.wire.package import Package, Receipt, encode_package, read_package
 from agent.wire.plain import dumps
+from agent.wire.series import encode_series, read_series
 from hub.ledger.copies import copy_of
 from hub.store import boards, usage
 from support.ledgers import Bench
@@ -72,11 +73,16 @@ class OverWire(Bulk):
 
     async def __aexit__(self, *_: Any) -> None: ...
 
-    async def ask(self, package: Package) -> Receipt:
+    def send(self, packages: Sequence[Package]) -> asyncio.Future[Receipt]:
+        return asyncio.ensure_future(self._send(read_series(encode_series(packages))))
+
+    async def _send(self, packages: Sequence[Package]) -> Receipt:
         if not self._wire.has_https:
             raise LinkDown("the hub does not answer")
-        self._wire.bulk += 1
-        receipt = await self._wire.carry(self._board, package)
+        receipt = None
+        for package in packages:
+            self._wire.bulk += 1
+            receipt = await self._wire.carry(self._board, package)
         if receipt is None:
             raise LinkDown("the answer got lost")
         return receipt
