@@ -52,6 +52,11 @@ def size_at_hub(lab: Lab) -> int:
     return int(rows[0][0]) if rows else 0
 
 
+def has_more_at_hub(lab: Lab, size: int) -> bool:
+    """Whether the hub holds more than so many entries."""
+    return size_at_hub(lab) > size
+
+
 def cosigned_at_hub(lab: Lab) -> int:
     """The size of the largest checkpoint that the hub has cosigned."""
     sql = "SELECT max(size) FROM usage_checkpoints WHERE cosigned_ms IS NOT NULL"
