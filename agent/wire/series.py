@@ -43,8 +43,10 @@ def read_series(body: bytes) -> list[Package]:
         text = inflater.decompress(body, MAX_SERIES * MAX_PACKAGE)
     except zlib.error as error:
         raise Refused(f"the body is not zlib data: {error}") from error
+    if inflater.unconsumed_tail:
+        raise Refused("the body is larger than its packages may be", code="too-large")
     if not inflater.eof or inflater.unused_data:
-        raise Refused("the body is cut short, or larger than its packages may be", code="too-large")
+        raise Refused("the body is cut short, or goes on behind its end")
     packages: list[Package] = []
     at = 0
     while at < len(text) or not packages:

@@ -38,9 +38,11 @@ from agent.wire.tlog import Checkpoint, Frontier, leaf_hash
 from agent.wire.usage import ContainerRecord, read
 from hub.access.keys import Keyring
 from hub.ledger.claims import cosigner_of
+from hub.ledger.hearing import MOST_CONFLICTS
 from hub.ledger.trees import Tree
 from hub.store import boards, ledgers, usage
 from hub.store.database import Store
+from support.boardlog import BoardLog, used
 from support.ledgers import DAY_MS, Cut, PowerCut
 from support.syncing import Desk, Wire, agreed
 from support.witnessing import WitnessStand, at_work
@@ -236,6 +238,31 @@ class Logs(RuleBasedStateMachine):
             self.in_touch |= settled.done()
             settled.cancel()
         return str(sync.trouble) if sync.trouble else "" if settled.done() else "it was cut off"
+
+    # --- fraud -----------------------------------------------------------------------------------
+
+    @rule(data=st.data())
+    def somebody_signs_another_history(self, data: st.DataObject) -> None:
+        """With the board's key.  It is kept as evidence, and changes nothing."""
+        for origin, entries in self.runner.run(self.logs()).items():
+            if len(entries) > 1 and None not in entries:
+                forged = BoardLog(self.desk.log_key, origin.rpartition("/")[2])
+                at = data.draw(st.integers(1, len(entries) - 1), label="fork")
+                for entry in entries[:at]:
+                    forged.write(entry or b"")
+                forged.grow(data.draw(st.integers(1, len(entries) - at), label="entries"), used)
+                start = data.draw(st.integers(0, at), label="start")
+                self.runner.run(self.is_evidence(forged, start))
+
+    async def is_evidence(self, forged: BoardLog, start: int) -> None:
+        count = min(forged.size - start, 256)
+        async with at_work(self.stand.witness):
+            receipt = await self.stand.take(forged, forged.package(start, count, of=forged.size))
+        assert receipt.state == "conflict"
+        async with self.stand.store.read() as tx:
+            log = await usage.get_log(tx, forged.origin)
+            found = await usage.conflicts(tx, log=log.id)
+        assert len(found) >= MOST_CONFLICTS or forged.checkpoint() in {each.shown for each in found}
 
     # --- time travel -------------------------------------------------------------------------------
 

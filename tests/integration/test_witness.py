@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -471,3 +474,58 @@ async def test_questions_about_records(stand: WitnessStand, log: BoardLog) -> No
         one = await usage.find_record(tx, found[0].log, 2)
         assert one == found[0]
         assert await usage.find_record(tx, found[0].log, 99) is None
+
+
+# --- a kill ------------------------------------------------------------------------------------------
+
+KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from agent.wire.note import Signer
+from hub.access.keys import Keyring
+from hub.ledger.witness import Witness
+from hub.store.database import Store
+from support.boardlog import BoardLog
+from support.witnessing import WitnessStand, at_work
+
+async def dies(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+async def main(folder, skey):
+    log = BoardLog(Signer.parse(skey), "e" * 16)
+    log.grow(300)
+    async with Store.open(folder / "hub.db") as store:
+        stand = WitnessStand(store, Keyring.load(folder / "keys"))
+        async with at_work(stand.witness):
+            await stand.take(log, log.package(0, 256))
+            Witness._cosign = dies
+            await stand.take(log, log.package(256, 44))
+
+asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+"""
+
+
+async def test_a_hub_that_is_killed_between_storing_and_cosigning(tmp_path: Path) -> None:
+    """What it stored is there, was not cosigned, and is for who asks next."""
+    log, keys = BoardLog(epoch="e" * 16), tmp_path / "keys"
+    keys.mkdir()
+    KEYS.save(keys)
+    async with Store.open(tmp_path / "hub.db") as store:
+        await WitnessStand(store, KEYS).join(log)
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", KILLED, str(tmp_path), log.key.skey,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert await child.wait() == -signal.SIGKILL
+    async with Store.open(tmp_path / "hub.db") as store:
+        stand = WitnessStand(store, KEYS)
+        for entry in await held(stand, log):
+            log.write(entry or b"")
+        assert log.size == 300
+        async with store.read() as tx:
+            row = await usage.get_log(tx, log.origin)
+            newest = await usage.checkpoint(tx, row.id)
+            assert newest is not None
+            assert newest.size == 256
+        async with at_work(stand.witness):
+            assert stand.proven(await stand.take(log, log.question()), log) == 300

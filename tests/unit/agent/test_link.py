@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -255,6 +255,42 @@ async def test_how_a_change_of_an_app_has_ended_is_said_at_once_and_its_steps_in
         ("updating", "starting"),
         ("running", ""),
     ]
+
+
+class Notebook:
+    """Books that say something in each session, and keep what they hear."""
+
+    def __init__(self, board: str) -> None:
+        self.message = Message(topics.up(board, "usage"), b"{}")
+        self.began = self.ended = 0
+        self.receipts: list[bytes] = []
+
+    async def keep(self, publish: Callable[[Message], Awaitable[bool]]) -> NoReturn:
+        self.began += 1
+        try:
+            assert await publish(self.message)
+            while True:
+                await asyncio.Event().wait()
+        finally:
+            self.ended += 1
+
+    def heard(self, payload: bytes) -> None:
+        self.receipts.append(payload)
+        if not payload.startswith(b"{"):
+            raise Refused("that is no receipt")
+
+
+async def test_the_usage_log_speaks_in_each_session_and_hears_receipts(bench: Bench) -> None:
+    books, topic = Notebook(bench.board), topics.down(bench.board, "receipt")
+    async with bench.linked(books=books):
+        await until(lambda: [each.topic for each in bench.broker.log].count(books.message.topic) == 1)
+        bench.broker.publish(Message(topic, b"nothing"))  # which ends no session
+        bench.broker.publish(Message(topic, b'{"size":1}', retain=True))
+        await until(lambda: books.receipts == [b"nothing", b'{"size":1}'])
+        bench.broker.cut(bench.board)
+        await until(lambda: (books.began, books.ended) == (2, 1))
+        await until(lambda: books.receipts[2:] == [b'{"size":1}'])  # the broker had kept it
+    assert books.ended == 2
 
 
 async def test_an_about_that_was_refused_is_said_again(bench: Bench) -> None:
