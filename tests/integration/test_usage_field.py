@@ -137,7 +137,7 @@ async def test_a_hub_that_is_killed_at_any_moment_takes_each_entry_once(lab: Lab
     await board.start()
     for _ in range(ROUNDS):
         enough = min(size_at_hub(lab) + 256, size - 1)
-        await lab.until(lambda least=enough: size_at_hub(lab) > least, "it goes on")  # type: ignore[misc]
+        await lab.until(partial(has_more_at_hub, lab, enough), "it goes on")
         await asyncio.sleep(dice.random() * 0.1)
         await lab.hub.kill()
         await lab.start_hub()
