@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
