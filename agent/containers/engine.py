@@ -182,7 +182,8 @@ class Engine(Protocol):
     async def init(self, id: str) -> int:
         """Make its first process, which waits for `start`; returns its pid.
 
-        That of the one that runs already; 0 when there is none, and `start` says why.
+        That of the one that runs already; 0 when there is none, and `start` says why.  It is ended when
+        Podman comes late to clean up behind an earlier run: `start` makes another one then.
         """
 
     async def start(self, id: str) -> None:
