@@ -50,6 +50,8 @@ BULK = 1024
 """More entries than this go over HTTPS."""
 SERIES = 4
 """Packages in one request: more would save the hub little, and take this board's memory."""
+REASONS = frozenset({"disk-full", "forbidden", "invalid", "revoked", "too-many", "usage-limit"})
+"""Why a hub takes nothing, whichever way it comes; after any other failure the broker is tried."""
 LOW_S, HIGH_S = 5.0, 900.0
 """The pause after a failure, and the longest one."""
 IN_VAIN = 3
@@ -211,7 +213,7 @@ class Sync:
                 series = await self._series(end) if self._ledger.size - end > BULK else []
                 receipt = await answer
             except (LinkDown, Refused) as error:
-                if error.code not in ("link-down", "certificate"):  # the hub has its reasons
+                if error.code in REASONS:
                     raise Refused(str(error), code=error.code, hint=error.hint) from error
                 self._takes_bulk = False
                 log.warning("usage log goes over the broker", extra={"error": str(error)})

@@ -206,7 +206,8 @@ class Witness:
             try:
                 async with self._store.read() as tx:
                     late = await usage.late_boards(tx, self._now_ms() - LATE_MS)
-            except Busy:
+            except (Refused, Busy) as error:
+                self._alerts.failed(error)
                 late = self._late
             for board in self._late - late:
                 self._alerts.over(board, "usage-late")
@@ -269,11 +270,11 @@ class Witness:
                 vouched=lambda note: is_cosigned(note, verifier),
                 doubted=self._doubt,
             )
-            refused = []
+            refused: list[tuple[_Asked, Refused | Corrupt]] = []
             for asked, claim in claims:
                 try:
                     outcomes.append((asked, await hearing.hear(asked.board, claim)))
-                except Refused as error:
+                except (Refused, Corrupt) as error:  # Corrupt: what is stored of this one log is damaged
                     refused.append((asked, error))
             await hearing.finish()
         for asked, why in refused:

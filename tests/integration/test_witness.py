@@ -12,21 +12,25 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import delete
 
 from agent.wire.errors import Corrupt, Refused
 from agent.wire.note import generate
 from agent.wire.package import Package
 from agent.wire.tlog import check_inclusion, consistency_proof, leaf_hash
 from hub.access.keys import Keyring
+from hub.fleet.latest import Latest
 from hub.ledger.hearing import DAY_MS, EPOCH_BYTES, SAVED_DAYS
 from hub.ledger.trees import Tree
 from hub.ledger.witness import LATE_MS, MOST_OF_ONE
 from hub.store import boards, events, ledgers, usage
 from hub.store.boards import PresenceChange
 from hub.store.database import Store
+from hub.store.usage_schema import usage_tiles
 from support.blank import new_store
 from support.boardlog import HOUR_MS, WALL_MS, BoardLog, began, changed, delivered, hole, offered, used
-from support.witnessing import WitnessStand, at_work
+from support.ingest import new_alerts
+from support.witnessing import WitnessStand, at_work, new_witness
 
 KEYS = Keyring.generate()
 
@@ -484,9 +488,12 @@ from pathlib import Path
 from agent.wire.note import Signer
 from hub.access.keys import Keyring
 from hub.ledger.witness import Witness
+from hub.fleet.latest import Latest
 from hub.store.database import Store
+from hub.store.usage_schema import usage_tiles
 from support.boardlog import BoardLog
-from support.witnessing import WitnessStand, at_work
+from support.ingest import new_alerts
+from support.witnessing import WitnessStand, at_work, new_witness
 
 async def dies(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -529,3 +536,55 @@ async def test_a_hub_that_is_killed_between_storing_and_cosigning(tmp_path: Path
             assert newest.size == 256
         async with at_work(stand.witness):
             assert stand.proven(await stand.take(log, log.question()), log) == 300
+
+
+# --- beside others -------------------------------------------------------------------------------------
+
+
+async def test_a_damaged_log_is_refused_and_others_go_on(stand: WitnessStand, log: BoardLog) -> None:
+    log.grow(10)
+    await stand.send(log)
+    async with stand.store.write() as tx:
+        await tx.execute(delete(usage_tiles))
+    log.grow(1)
+    with pytest.raises(Corrupt, match="is not stored"):
+        await stand.take(log, log.package(10, 1))
+    other = BoardLog(generate())
+    await stand.join(other)
+    other.grow(3)
+    assert stand.proven(await stand.send(other), other) == 3
+
+
+async def test_a_disk_that_is_full_is_told_and_nothing_is_cosigned(
+    stand: WitnessStand, log: BoardLog
+) -> None:
+    log.grow(5)
+    await stand.send(log)
+    log.grow(200)
+    async with stand.store.write() as tx:
+        await tx.exec_driver_sql("PRAGMA max_page_count=1")
+    with pytest.raises(Refused) as caught:
+        await stand.take(log, log.package(5, 200))
+    assert caught.value.code == "disk-full"
+    assert stand.told.failures
+    async with stand.store.write() as tx:
+        await tx.exec_driver_sql("PRAGMA max_page_count=1000000")
+    assert stand.proven(await stand.take(log, log.package(5, 200)), log) == 205
+
+
+async def test_a_second_history_is_a_problem_of_its_board(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "hub.db") as store:
+        stand, latest = WitnessStand(store, KEYS), Latest()
+        alerts = new_alerts(store, latest, lambda: stand.now_ms)
+        witness = new_witness(store, KEYS, lambda: stand.now_ms, alerts)
+        log = BoardLog()
+        await stand.join(log)
+        log.grow(4)
+        liar = log.fork(2)
+        liar.append(used(2, cpu_us=1), used(3, cpu_us=1))
+        async with at_work(witness):
+            await witness.take(log.board, log.package(0, 4))
+            assert (await witness.take(log.board, liar.package(0, 4))).state == "conflict"
+        ((board, problem),) = [(each.board, each) for each in alerts.unsaved()]
+        assert (board, problem.code, problem.severity) == (log.board, "usage-conflict", "fail")
+        assert log.epoch in problem.sentence
