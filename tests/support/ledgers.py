@@ -262,22 +262,23 @@ class PowerCut(Steps):
         self._synced.clear()
 
     def _left_of(self, synced: bytes, now: bytes) -> bytes:
+        dice = random.Random(self._dice.getrandbits(64))  # so that the next file does not depend on this one
         same = next((at for at, (a, b) in enumerate(zip(synced, now, strict=False)) if a != b), len(synced))
         same = min(same, len(now))
-        match self._dice.randrange(5):
+        match dice.randrange(5):
             case 0:
                 return synced
             case 1:
                 return now
             case 2:
-                return now[: self._dice.randint(same, len(now))]
+                return now[: dice.randint(same, len(now))]
             case 3:
                 return now[:same] + bytes(len(now) - same)
             case _:
                 torn = bytearray(now)
                 for at in range(same, len(now)):
-                    if self._dice.random() < 0.3:
-                        torn[at] = self._dice.randrange(256)
+                    if dice.random() < 0.3:
+                        torn[at] = dice.randrange(256)
                 return bytes(torn)
 
 
