@@ -18,15 +18,20 @@ from sqlalchemy import delete, text
 
 from agent.base.broker import Message
 from agent.wire import topics
-from agent.wire.envelope import ZLIB_JSON
+from agent.wire.decode import decode_json
+from agent.wire.envelope import ZLIB_JSON, unpack
 from agent.wire.messages import About, Held, Presence, Sensor
+from agent.wire.package import Receipt, encode_package
 from agent.wire.plain import dumps
 from hub.fleet.latest import BoardLatest
 from hub.store import boards, schema
 from hub.store.gaps import list_gaps
 from support.blank import new_store
+from support.boardlog import BoardLog
+from support.ingest import KEYS
 from support.ingesting import Hub, Line
 from support.stream import BOARD, BOOT, WALL_MS, Stream
+from support.witnessing import at_work, new_witness
 
 OTHER = "c" * 16
 
@@ -396,14 +401,39 @@ async def test_garbage_is_counted_named_once_and_harms_nobody(
     await hub.check(stream(4), good)
 
 
-async def test_an_emptied_topic_and_those_of_others_say_nothing(hub: Hub) -> None:
+async def test_an_emptied_topic_says_nothing(hub: Hub) -> None:
     line = Line()
     line.arrive(
-        Message(topics.up(BOARD, "presence"), b"", retain=True), Message(topics.up(BOARD, "usage"), b"{}")
+        Message(topics.up(BOARD, "presence"), b"", retain=True),
+        Message(topics.up(BOARD, "about"), b"", retain=True),
     )
     line.cut()
     await hub._run(line)
     assert hub.settled == 0
+
+
+async def test_a_package_of_a_usage_log_goes_to_the_witness(hub: Hub) -> None:
+    """And its answer to the broker, retained; what is no package is refused at the gate."""
+    witness = new_witness(hub.store, KEYS, lambda: hub.now_ms, hub.alerts)
+    log = BoardLog(epoch="e" * 16)
+    await hub.join_with(log.board, log.key.vkey)
+    log.grow(3)
+    topic = topics.up(log.board, "usage")
+    hub.ingest, line, receipts = hub.new_ingest(witness=witness), Line(), Line()
+    line.arrive(Message(topic, b"{}"), Message(topic, encode_package(log.package(0, 3))))
+    line.cut()
+    await hub._run(line)
+    counters = hub.ingest.counters()
+    assert (counters.messages["usage"], counters.offenders[log.board]) == (1, 1)
+    async with at_work(witness), asyncio.TaskGroup() as group:
+        speaking = group.create_task(witness.speak(receipts))
+        while not receipts.published:
+            await asyncio.sleep(0.001)
+        speaking.cancel()
+    (message,) = receipts.published
+    receipt = decode_json(Receipt, unpack(message.payload, message.content_type), max_bytes=10_000)
+    assert (message.topic, message.retain) == (topics.down(log.board, "receipt"), True)
+    assert (receipt.state, receipt.size, receipt.nonce) == ("ok", 3, "n")
 
 
 # --- presence and about --------------------------------------------------------------------------

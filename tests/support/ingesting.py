@@ -114,6 +114,10 @@ class Hub:
             for id in ids:
                 await boards.add_board(tx, id=id, log_key="", seal_key="", joined_ms=0)
 
+    async def join_with(self, id: str, log_key: str) -> None:
+        async with self.store.write() as tx:
+            await boards.add_board(tx, id=id, log_key=log_key, seal_key="", joined_ms=0)
+
     async def take(self, *messages: Message) -> Line:
         """Take messages, each in a transaction of its own, until the line is cut behind them."""
         line = Line()
