@@ -42,7 +42,7 @@ Nonce = Annotated[str, Length(0, 64)]
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """``up/usage``, and the body of POST /usage: entries ``start`` to ``end`` - 1 of a log.
+    """``up/usage``, and a part of the body of POST /ledger: entries ``start`` to ``end`` - 1 of a log.
 
     ``checkpoint``: a note of a size of at least ``end``; ``proof``: the consistency proof from ``end`` to it.
     ``lost``: leaf hashes in place of entries that the board no longer holds; they come before the others.
@@ -153,7 +153,7 @@ def _hashes(texts: Iterable[str]) -> tuple[bytes, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """``down/receipt`` (retained), and the answer to POST /usage: what the hub holds of a log.
+    """``down/receipt`` (retained), and the answer to POST /ledger: what the hub holds of a log.
 
     ``note``: the checkpoint with the hub's cosignature, or empty while there is none.  State "behind": the
     package did not begin at ``size``, go on from there; "conflict": the hub holds another history and keeps

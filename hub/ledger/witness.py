@@ -22,6 +22,7 @@ It signs with the receipt key alone.  Signed orders, commands and time are other
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
@@ -123,7 +124,7 @@ class Witness:
         self._bell = asyncio.Event()
         self._receipts: dict[str, Receipt] = {}  # by board, for the broker
         self._mail = asyncio.Event()
-        self._doubted: OrderedDict[tuple[int, str], None] = OrderedDict()
+        self._doubted: OrderedDict[tuple[int, bytes], None] = OrderedDict()
         self._late: set[str] = set()
 
     @property
@@ -306,7 +307,7 @@ class Witness:
 
     def _doubt(self, row: LogRow, note: str) -> bool:
         """Whether this note did not fit before; remembers that it did not."""
-        key = (row.id, note)
+        key = row.id, hashlib.sha256(note.encode()).digest()
         known = key in self._doubted
         self._doubted[key] = None
         while len(self._doubted) > MOST_DOUBTED:

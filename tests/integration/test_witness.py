@@ -16,8 +16,9 @@ from sqlalchemy import delete
 
 from agent.wire.errors import Corrupt, Refused
 from agent.wire.note import generate
-from agent.wire.package import Package
+from agent.wire.package import Package, encode_package
 from agent.wire.tlog import check_inclusion, consistency_proof, leaf_hash
+from agent.wire.usage import MAX_ENTRY
 from hub.access.keys import Keyring
 from hub.fleet.latest import Latest
 from hub.ledger.hearing import DAY_MS, EPOCH_BYTES, SAVED_DAYS
@@ -158,6 +159,31 @@ async def test_ten_boards_at_once(stand: WitnessStand) -> None:
         tasks = [group.create_task(stand.send(log, step=7)) for log in logs]
     for log, task in zip(logs, tasks, strict=True):
         assert stand.proven(task.result(), log) == 30
+
+
+def padded(seq: int, size: int) -> bytes:
+    """A record of a kind of later days, so large."""
+    head = b'{"v":1,"seq":%d,"salt":"%s","type":"future","pad":"' % (seq, b"0" * 32)
+    return head + b"x" * (size - len(head) - 2) + b'"}'
+
+
+async def test_the_largest_entry_there_may_be_is_kept_as_it_is(stand: WitnessStand, log: BoardLog) -> None:
+    """Also one of a kind that this version does not know: it has no row, and is in the log."""
+    log.append(began())
+    log.write(padded(1, MAX_ENTRY))
+    log.append(used(2))
+    receipt = await stand.take(log, log.package(0, 3))
+    assert stand.proven(receipt, log) == 3
+    assert await held(stand, log) == log.entries
+    async with stand.store.read() as tx:
+        row = await usage.get_log(tx, log.origin)
+        assert [each.seq for each in await usage.records(tx, row.id, 0, 9)] == [0, 2]
+    log.write(padded(3, MAX_ENTRY + 1))
+    with pytest.raises(Refused) as caught:
+        encode_package(log.package(3, 1))
+    assert caught.value.code == "too-large"
+    with pytest.raises(Refused):  # and whoever sends it all the same
+        await stand.take(log, log.package(3, 1))
 
 
 # --- what is not -----------------------------------------------------------------------------------
