@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from agent.cgroups import Counters, Figures, begun_ms, cpu_milli
 from agent.containers.deaths import Deaths
 from agent.containers.engine import LABEL_APP, Container
-from agent.containers.names import LABEL_PARENT, LABEL_SERVICE
+from agent.containers.names import LABEL_NET, LABEL_PARENT, LABEL_SERVICE
 from agent.runs import Run
 from agent.wire.errors import Refused
 
@@ -77,7 +77,9 @@ class Meters:
                 meter.started_ms = container.started_ms
             elif container.pid:
                 self._drop(name)
-                run, net = (container.id, container.pid), bool(container.networks)
+                run = container.id, container.pid
+                # Of one that has another's network Podman tells that, too.
+                net = container.labels.get(LABEL_NET, "") == "own"
                 self._begin(name, run, container.started_ms, net=net)
             elif meter is not None and name not in busy:
                 self._close(name, meter)

@@ -22,6 +22,7 @@ from agent.containers.engine import LABEL_APP
 from agent.containers.names import (
     LABEL_BARE,
     LABEL_DIRECT,
+    LABEL_NET,
     LABEL_PARENT,
     LABEL_PROXIED,
     LABEL_RESTARTED,
@@ -75,6 +76,7 @@ def labels(
         LABEL_DIRECT: " ".join(direct),
         LABEL_PROXIED: " ".join(proxied),
         LABEL_PARENT: parent,
+        LABEL_NET: "" if service.network_mode else "own",
     }
     return {**foreign(service.labels), **ours}
 

@@ -25,6 +25,8 @@ from agent.wire.usage import BoardRecord, ClockRecord, Common, Known, OrderRecor
 STEP_MS = 1_000
 """By how much the wall clock must have moved against the monotonic one to have been set: a daemon that
 corrects it slowly moves it less between two looks."""
+MOST_STEPS = 8
+"""How many steps of a clock that finds no rest are told one by one in a period."""
 MOST_ORDERS = 16
 """How many orders wait to be written; a hub that sends more of them in one period has told enough."""
 REASON = 4096
@@ -77,6 +79,8 @@ class Chronicle:
         step_ms = (wall_ms - now_ms) - (told_wall_ms - told_ms)
         if state == told_state and abs(step_ms) < STEP_MS:
             return
+        if sum(isinstance(record, ClockRecord) for record in self._waiting) >= MOST_STEPS:
+            return  # what is told next covers it
         self._told = self._seen
         self._waiting.append(
             ClockRecord(
@@ -123,8 +127,8 @@ class Chronicle:
         days = self._deliveries.over()
         records: list[Known] = [*waiting, *self._of_days(days)]
         now_ms = self._clock.mono_ms()
-        if hour:
-            records.append(self._of_board(now_ms))
+        if hour and (offer := self._of_board(now_ms)) is not None:
+            records.append(offer)
 
         def written() -> None:
             for record in waiting:
@@ -160,8 +164,11 @@ class Chronicle:
             for name, count in sorted(counts.items())
         ]
 
-    def _of_board(self, now_ms: int) -> BoardRecord:
-        disk = os.statvfs(self._disk)
+    def _of_board(self, now_ms: int) -> BoardRecord | None:
+        try:
+            disk = os.statvfs(self._disk)
+        except OSError:  # a card that fails offers nothing
+            return None
         boot_ms = self._clock.wall_ms() - now_ms
         return BoardRecord(
             boot=self._clock.boot,

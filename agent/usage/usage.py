@@ -32,7 +32,7 @@ from agent.usage.sync import Publish, Sync
 from agent.wire import words
 from agent.wire.errors import Busy, ConfigError, Corrupt, LichenError, LinkDown, Refused
 from agent.wire.messages import Sensor
-from agent.wire.usage import EpochRecord, Known
+from agent.wire.usage import ContainerRecord, EpochRecord, Known
 
 if TYPE_CHECKING:  # what only a board with apps needs
     from agent.runs import Run
@@ -89,6 +89,7 @@ class Usage:
         self._ledger: Ledger | None = None
         self._sync: Sync | None = None
         self._meter: Meter | None = None
+        self._last: dict[str, ContainerRecord] = {}  # of each run of this boot, as the log has it
         self._fault: LichenError | None = None
         self._since: EpochRecord | None = None  # of the log, which began then
         self._again_ms = 0
@@ -207,11 +208,13 @@ class Usage:
                     self._ledger = self._sync = self._meter = None
 
     def _open_chronicle(self, ledger: Ledger) -> Chronicle:
-        latest = dict(ledger.latest)
+        latest, boot = dict(ledger.latest), self._clock.boot
+        self._last = {run: record for run, record in ledger.last.items() if record.boot == boot}
         epoch = latest.get("epoch")
         self._since = epoch if isinstance(epoch, EpochRecord) else None
-        if ledger.last:
-            latest["container"] = max(ledger.last.values(), key=lambda record: record.seq)
+        if self._last:
+            latest["container"] = max(self._last.values(), key=lambda record: record.seq)
+        ledger.latest, ledger.last = {}, {}  # what they were for is done
         return Chronicle(
             self._clock,
             disk=self._config.state_dir,
@@ -228,7 +231,7 @@ class Usage:
         try:
             while True:
                 self._bell.clear()
-                self._hand_over(ledger, chronicle)
+                self._hand_over(chronicle)
                 now_ms = self._clock.mono_ms()
                 chronicle.look()
                 if self._meter is not None:
@@ -254,7 +257,7 @@ class Usage:
     def _is_urgent(self) -> bool:
         return self._has_taken or (self._meter is not None and self._meter.is_urgent)
 
-    def _hand_over(self, ledger: Ledger, chronicle: Chronicle) -> None:
+    def _hand_over(self, chronicle: Chronicle) -> None:
         """Pass on what was told meanwhile: while a batch is written, nothing that it is about may change."""
         while self._orders:
             generation, sha256, accepted, reason = self._orders.popleft()
@@ -263,7 +266,7 @@ class Usage:
         while self._seen:
             runs = self._seen.popleft()
             if self._meter is None and (runs or self._has_left()):
-                self._meter = self._open_meter(ledger)
+                self._meter = self._open_meter()
             if self._meter is not None:
                 self._meter.see(runs)
 
@@ -271,7 +274,7 @@ class Usage:
         """Whether there are cgroups of containers, of ours perhaps."""
         return any(next(self._cgroups.glob(place), None) for place in ("lichen", "*/lichen"))
 
-    def _open_meter(self, ledger: Ledger) -> Meter:
+    def _open_meter(self) -> Meter:
         # Only where there is something to measure.
         from agent.parents import Parents
         from agent.usage.meter import Meter
@@ -281,7 +284,7 @@ class Usage:
             self._identity.board,
             payer=self._identity.document().hub,
             sample_ms=self._config.usage.mem_sample_s * 1000,
-            last=ledger.last,
+            last=self._last,
             parents=Parents(self._cgroups, self._rmdir),
         )
 

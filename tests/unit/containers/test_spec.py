@@ -171,7 +171,9 @@ def test_labels_tell_what_a_container_is() -> None:
         "lichen.proxied": "",
         "lichen.direct": ":53/udp",
         "lichen.parent": "",
+        "lichen.net": "own",
     }
+    assert made(replace(service, network_mode="host"))["labels"]["lichen.net"] == ""
 
 
 def test_a_cgroup_that_is_made_for_it_is_found_by_its_label() -> None:

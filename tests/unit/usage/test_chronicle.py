@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from agent.clock import Clock
-from agent.usage.chronicle import MOST_ORDERS, Chronicle
+from agent.usage.chronicle import MOST_ORDERS, MOST_STEPS, Chronicle
 from agent.wire.messages import ClockState, Sensor
 from agent.wire.usage import (
     BoardRecord,
@@ -131,6 +131,20 @@ def test_a_clock_that_is_corrected_slowly_is_none_that_was_set(tmp_path: Path) -
         board.passes(60_000)
         board.wall_ms += 30
         assert board.write() == []
+
+
+def test_a_clock_that_finds_no_rest_does_not_fill_the_card(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    for _ in range(100):
+        board.passes(60_000)
+        board.wall_ms += 2_000
+        board.chronicle.look()
+    steps = [each for each in board.write() if isinstance(each, ClockRecord)]
+    assert len(steps) == MOST_STEPS
+    board.passes(60_000)
+    [rest] = board.write()
+    assert isinstance(rest, ClockRecord)
+    assert rest.step_ms + sum(each.step_ms for each in steps) == 200_000
 
 
 def test_what_happened_to_the_clock_while_no_agent_looked(tmp_path: Path) -> None:
