@@ -52,7 +52,14 @@ services:
     command: ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
     stop_grace_period: 1s
     deploy: {{update_config: {{monitor: 0s}}}}
+  beside:
+    image: {image}
+    network_mode: service:web
+    command: ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
+    stop_grace_period: 1s
+    deploy: {{update_config: {{monitor: 0s}}}}
 """
+CONTAINERS = 5
 EATER = """
 services:
   eater:
@@ -169,8 +176,8 @@ async def test_what_containers_used_is_written_down(short_path: Path, podman: St
         app = Metered(site, "metered")
         await app.deploy(RECIPE)
         until = site.lab.until
-        await until(lambda: len(app.ids()) == 4, "all are there", within_s=40, every_s=0.2)
-        await until(lambda: app.records("web"), "the first period is over", within_s=20, every_s=0.2)
+        await until(lambda: len(app.ids()) == CONTAINERS, "all are there", within_s=60, every_s=0.2)
+        await until(lambda: app.records("web"), "the first period is over", within_s=30, every_s=0.2)
         before = app.records("web")[-1]
         await app.get()
         await until(lambda: app.records("web")[-1].seq > before.seq, "and the next", within_s=20)
@@ -182,9 +189,11 @@ async def test_what_containers_used_is_written_down(short_path: Path, podman: St
         assert (web.mono0_ms, web.run) == (before.mono1_ms, before.run)
         hub = open_identity(site.board.state).document().hub
         assert (web.payer, web.workspace, web.order) == (hub, "default", 1)
-        near = app.records("near")[-1]
-        assert (near.net_rx, near.net_tx) == (None, None)
-        assert near.cpu_us is not None
+        await until(lambda: app.records("near") and app.records("beside"), "all are told", within_s=60)
+        for service in ("near", "beside"):  # on the board's network, and on that of web
+            other = app.records(service)[-1]
+            assert (other.net_rx, other.net_tx) == (None, None)
+            assert other.cpu_us is not None
         [once] = app.records("once")
         assert (once.ended, once.exit_code) == (True, 0)
         assert 0 < once.mono1_ms - once.mono0_ms < 5000
@@ -229,6 +238,8 @@ async def test_one_that_died_while_the_agent_was_down_is_exact(short_path: Path,
         [last] = ended()
         assert (last.run, last.mono0_ms, last.exit_code) == (first.run, first.mono1_ms, 137)
         await until(lambda: app.records("web")[-1].run == f"{first.run}.2", "it runs again", within_s=20)
+        await until(lambda: app.records("beside"), "and what shares its network", within_s=60, every_s=0.2)
+        assert {each.net_rx for each in app.records("beside")} == {None}
         await app.stop()
         await until(lambda: app.sums() == app.counted(), "every microsecond is told", within_s=20)
         await app.remove()
@@ -258,7 +269,7 @@ async def test_after_random_crashes_the_records_add_up_to_the_counters(
         app = Metered(site, "crash")
         await app.deploy(RECIPE)
         until = site.lab.until
-        await until(lambda: len(app.ids()) == 4, "all are there", within_s=40, every_s=0.2)
+        await until(lambda: len(app.ids()) == CONTAINERS, "all are there", within_s=60, every_s=0.2)
         for number in range(CRASHES):
             await asyncio.sleep(moments.uniform(0, PERIOD_S if SOAK else 4))
             await site.board.kill()
