@@ -194,9 +194,10 @@ async def test_what_containers_used_is_written_down(short_path: Path, podman: St
             other = app.records(service)[-1]
             assert (other.net_rx, other.net_tx) == (None, None)
             assert other.cpu_us is not None
-        [once] = app.records("once")
+        *_, once = app.records("once")
         assert (once.ended, once.exit_code) == (True, 0)
-        assert 0 < once.mono1_ms - once.mono0_ms < 5000
+        assert {each.run for each in app.records("once")} == {once.run}
+        assert 0 < once.mono1_ms - app.records("once")[0].mono0_ms < 10_000
         await until(lambda: len({each.run for each in app.records("again")}) > 2, "starts are runs", 60)
         again = app.records("again")
         assert sum(each.ended for each in again) >= len({each.run for each in again}) - 1
