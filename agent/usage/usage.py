@@ -94,6 +94,7 @@ class Usage:
         self._since: EpochRecord | None = None  # of the log, which began then
         self._again_ms = 0
         self._has_taken = False  # an order, which is to be written at once
+        self._is_writing = False  # a batch, and nobody knows yet what becomes of it
         self._pruned_ms: int | None = None
         self._told: list[Trouble] = []
 
@@ -195,7 +196,7 @@ class Usage:
                 high_s=link.backoff_high_s,
                 pace_s=self._pace_s,
             )
-            self._fault = None
+            self._fault, self._is_writing = None, False
             self._closing.clear()
             self._opened.set()
             self._tell()
@@ -245,9 +246,11 @@ class Usage:
                 before_ms = now_ms
                 await self._rest()
         finally:
-            with contextlib.suppress(LichenError, TimeoutError):
-                async with asyncio.timeout(LAST_S):
-                    await self._write(ledger, chronicle)
+            # A batch that was being written is written; what is behind it, the next agent finds.
+            if not self._is_writing:
+                with contextlib.suppress(LichenError, TimeoutError):
+                    async with asyncio.timeout(LAST_S):
+                        await self._write(ledger, chronicle)
 
     @property
     def _period_ms(self) -> int:
@@ -296,12 +299,15 @@ class Usage:
         drafts: list[Draft] = [] if self._meter is None else self._meter.draft(urgent=urgent)
         records: list[Known] = [*others, *(draft.record for draft in drafts)]
         if records:
+            self._is_writing = True
             try:
                 await ledger.append(records)
             except (Refused, Busy) as error:
+                self._is_writing = False
                 self._again_ms = self._clock.mono_ms() + AGAIN_MS
                 self._fail(error)
                 return
+            self._is_writing = False
             self._has_taken = False
             self._fault = None
             self._tell()

@@ -4,7 +4,8 @@ ends."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -50,6 +51,22 @@ class Deliveries:
             del self.days[day]
 
 
+class Card(Full):
+    """A disk that can be held in the midst of a change: `began` rings then, and it goes on with `go`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.get_running_loop()
+        self.began, self.go = asyncio.Event(), threading.Event()
+        self.is_held = False
+
+    def step(self, partly: Callable[[], None] = lambda: None) -> None:
+        if self.is_held:
+            self.loop.call_soon_threadsafe(self.began.set)
+            self.go.wait(10)
+        super().step(partly)
+
+
 class Board:
     """What outlives the agent of a board."""
 
@@ -63,7 +80,7 @@ class Board:
         self.boot = BOOT
         self.deliveries = Deliveries()
         self.kernel = Kernel(folder, mono_ms=self.mono_ms, wall_ms=self.wall_ms, board=self.identity.board)
-        self.disk = Full()
+        self.disk = Card()
         self.usage: Usage | None = None
 
     def mono_ms(self) -> int:
@@ -148,6 +165,27 @@ async def test_the_next_agent_goes_on(tmp_path: Path) -> None:
         board.see()
         box.burn(100)
         await asyncio.sleep(1)
+    box.burn(7)
+    box.forget()
+    async with board.running():
+        box.open()
+        board.see()
+        await asyncio.sleep(1)
+    assert [each.cpu_us for each in board.containers()] == [100, 7]
+
+
+@virtual
+async def test_a_stop_in_the_midst_of_a_batch_writes_nothing_twice(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    box = board.kernel.create()
+    async with board.running():
+        box.start()
+        board.see()
+        box.burn(100)
+        board.disk.is_held = True
+        await board.disk.began.wait()
+        asyncio.get_running_loop().call_soon(board.disk.go.set)
+    assert [each.cpu_us for each in board.containers()] == [100]
     box.burn(7)
     box.forget()
     async with board.running():
