@@ -23,6 +23,8 @@ from agent.wire.errors import Refused
 
 FRESH_MS = 10_000
 """For so long figures are as good as new: a processor's share over less says little."""
+UNAWARE_MS = 50
+"""How soon to ask again about one that has ended when Podman says that it runs; then after ever longer."""
 
 
 @dataclass(slots=True)
@@ -38,6 +40,8 @@ class _Meter:
     cpu_milli: int | None = None
     memory_bytes: int | None = None
     oom: bool = False
+    ended_ms: int | None = None
+    again_ms: int | None = None  # when to look again at what has ended, and is still said to run
 
     def is_of(self, container: Container) -> bool:
         """Whether this is the run in which the container is now."""
@@ -53,13 +57,14 @@ class Meters:
         mono_ms: Callable[[], int],
         died: Callable[[], object],
         open_counters: Callable[..., Counters] = Counters.open,
+        deaths: Callable[[Callable[[str], None]], Deaths] = Deaths,
     ) -> None:
-        """``died`` is called when the process of a container has ended."""
+        """``died`` is called when the process of a container has ended; ``deaths`` makes what hears it."""
         self._mono_ms = mono_ms
         self._tell_death = died
         self._open = open_counters
         self._meters: dict[str, _Meter] = {}
-        self._deaths = Deaths(self._died)
+        self._deaths = deaths(self._died)
 
     def meet(self, name: str, id: str, pid: int, *, net: bool = False) -> None:
         """This process waits to be started; 0: it has none that waits.  ``net``: its network is its own."""
@@ -75,6 +80,7 @@ class Meters:
             meter = self._meters.get(name)
             if meter is not None and meter.is_of(container):
                 meter.started_ms = container.started_ms
+                meter.again_ms = self._again_ms(meter) if container.pid else None
             elif container.pid:
                 self._drop(name)
                 run = container.id, container.pid
@@ -83,6 +89,12 @@ class Meters:
                 self._begin(name, run, container.started_ms, net=net)
             elif meter is not None and name not in busy:
                 self._close(name, meter)
+                meter.run, meter.again_ms = (meter.run[0], 0), None
+
+    def next_ms(self) -> int | None:
+        """When somebody should look again: Podman has yet to notice that a process has ended."""
+        times = [meter.again_ms for meter in self._meters.values() if meter.again_ms is not None]
+        return min(times, default=None)
 
     def close(self) -> None:
         """Let all of them go."""
@@ -163,10 +175,15 @@ class Meters:
     def _died(self, name: str) -> None:
         meter = self._meters.get(name)
         if meter is not None:
+            meter.ended_ms = self._mono_ms()
             if meter.counters is not None:
-                meter.counters.ended_ms = self._mono_ms()
+                meter.counters.ended_ms = meter.ended_ms
             self._close(name, meter)
         self._tell_death()
+
+    def _again_ms(self, meter: _Meter) -> int | None:
+        now_ms = self._mono_ms()
+        return None if meter.ended_ms is None else now_ms + max(UNAWARE_MS, now_ms - meter.ended_ms)
 
     def _drop(self, name: str) -> None:
         meter = self._meters.pop(name, None)

@@ -78,7 +78,7 @@ class Reconciler:
         tell: Callable[[], None] = lambda: None,
         board: str = "",
         account: Account = lambda runs: None,
-        open_counters: Callable[..., cgroups.Counters] = cgroups.Counters.open,
+        make_meters: Callable[[Callable[[], int], Callable[[], None]], Meters] = Meters,
         begun: Callable[[int], int | None] = cgroups.begun,
     ) -> None:
         """``unseal`` opens a box that was sealed to this board.
@@ -86,14 +86,14 @@ class Reconciler:
         ``make_proxy`` makes what publishes ports, at the first need; None where there can be none.
         ``leftover_proxy``: one may run from before.  ``tell`` is called when `report` says something else.
         ``board`` is whose containers they are; ``account`` is told which there are.
-        ``open_counters`` opens those of a process, ``begun`` says when it began.
+        ``begun`` says when a process began.
         """
         self.bell = asyncio.Event()
         self._tell_others = tell
         self.fault: LinkDown | None = None
         self._engine, self._orders, self._memory, self._clock = engine, orders, memory, clock
         self._errands: dict[str, Errand] = {}
-        self._meters = Meters(clock.mono_ms, self.bell.set, open_counters)
+        self._meters = make_meters(clock.mono_ms, self.bell.set)
         self._observer = Observer(
             engine, memory, clock.mono_ms, proxy=make_proxy is not None, meters=self._meters, begun=begun
         )
@@ -174,7 +174,8 @@ class Reconciler:
         if self._again_ms > now_ms:
             return (self._again_ms - now_ms) / 1000
         dues = [errand.due_ms(now_ms) for errand in self._errands.values()]
-        times = [due for due in (*dues, self._observer.checks.next_ms()) if due is not None]
+        dues += [self._observer.checks.next_ms(), self._meters.next_ms()]
+        times = [due for due in dues if due is not None]
         # On the grid on which the other parts of the agent wake.
         return max(0, min([(now_ms // LOOK_MS + 1) * LOOK_MS, *times]) - now_ms) / 1000
 

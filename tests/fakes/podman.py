@@ -99,6 +99,7 @@ class FakeContainer:
     pid: int = 0
     waiting_pid: int = 0
     """Of its process, while that waits to be started."""
+    last_pid: int = 0
     exit_code: int | None = None
     oom: bool = False
     started_ms: int | None = None
@@ -143,6 +144,8 @@ class FakePodman:
         """Its service does not answer."""
         self.unanswered = 0
         """How many calls it has not answered."""
+        self.unaware_s = 0.0
+        """How long Podman says of a container that has ended that it runs."""
         self.ending_s = 0.0
         """How long Podman takes to clean up behind a container that has ended."""
         self.greeted: list[set[str]] = []
@@ -218,6 +221,10 @@ class FakePodman:
     def begun(self, pid: int) -> int | None:
         """When a process began, as `agent.cgroups.begun` says it."""
         return next((each.begun for each in self.by_name.values() if each.pid == pid), None)
+
+    def lives(self, pid: int) -> bool:
+        """Whether there is such a process."""
+        return any(pid in (each.pid, each.waiting_pid) for each in self.by_name.values())
 
     def end(self, name: str, code: int = 0, *, oom: bool = False) -> None:
         """Let a container that runs end."""
@@ -659,6 +666,7 @@ class FakePodman:
         if container.phase != "running":
             return
         pid, container.pid = container.pid, 0
+        container.last_pid = pid
         container.phase, container.exit_code, container.oom = "exited", code, oom
         container.finished_ms = self._now_ms()
         if told and self.on_death is not None:
@@ -670,6 +678,9 @@ class FakePodman:
 
     def _show(self, container: FakeContainer) -> Container:
         ended_ms = container.finished_ms if container.phase == "exited" else None
+        if ended_ms is not None and self._now_ms() < ended_ms + self.unaware_s * 1000:
+            shown = replace(container, phase="running", pid=container.last_pid, exit_code=None, oom=False)
+            return self._show(replace(shown, finished_ms=None))
         is_ending = ended_ms is not None and self._now_ms() < ended_ms + self.ending_s * 1000
         return Container(
             id=container.id,

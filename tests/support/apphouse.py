@@ -19,7 +19,9 @@ from agent.base.sqlite import Database
 from agent.cgroups import Counters
 from agent.clock import Clock
 from agent.containers.apps import FILE
+from agent.containers.deaths import Deaths
 from agent.containers.memory import SCHEMA, VERSION, Memory
+from agent.containers.meters import Meters
 from agent.containers.orders import Orders
 from agent.containers.reconcile import Reconciler
 from agent.containers.routes import Backend, Route
@@ -68,6 +70,28 @@ class Traffic:
 def no_counters(pid: int, *, net: bool = False) -> Counters:
     """Processes of an engine in memory count nothing."""
     raise Refused(f"there is no process {pid}", code="not-found")
+
+
+class Heard(Deaths):
+    """Deaths of processes that are an engine's in memory."""
+
+    def __init__(self, died: Callable[[str], None], podman: FakePodman) -> None:
+        super().__init__(died)
+        self._tell, self._podman = died, podman
+        self._pids: dict[str, int] = {}
+
+    def watch(self, name: str, pid: int) -> None:
+        self._pids[name] = pid
+        if not self._podman.lives(pid):
+            asyncio.get_running_loop().call_soon(self.tell, pid)
+
+    def release(self, name: str) -> None:
+        self._pids.pop(name, None)
+
+    def tell(self, pid: int) -> None:
+        for name in [name for name, each in self._pids.items() if each == pid]:
+            self.release(name)
+            self._tell(name)
 
 
 class House:
@@ -127,14 +151,21 @@ class House:
                 tell=self.told.set,
                 board=BOARD,
                 account=self.account,
-                open_counters=no_counters,
+                make_meters=self._make_meters,
                 begun=self.podman.begun,
             )
-            self.podman.on_death = lambda pid: reconciler.bell.set()
             async with asyncio.TaskGroup() as group:
                 task = group.create_task(self._keep(reconciler), name="reconciler")
                 yield reconciler
                 task.cancel()
+
+    def _make_meters(self, mono_ms: Callable[[], int], died: Callable[[], None]) -> Meters:
+        def hear(died: Callable[[str], None]) -> Deaths:
+            heard = Heard(died, self.podman)
+            self.podman.on_death = heard.tell
+            return heard
+
+        return Meters(mono_ms, died, no_counters, hear)
 
     async def _keep(self, reconciler: Reconciler) -> None:
         """As the desk does: when the last app has gone it ends, and begins again with the next order."""

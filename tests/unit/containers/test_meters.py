@@ -13,7 +13,7 @@ from agent.cgroups import Counters, File
 from agent.clock import mono_ms
 from agent.containers.deaths import Deaths
 from agent.containers.engine import Container
-from agent.containers.meters import Meters
+from agent.containers.meters import UNAWARE_MS, Meters
 from agent.runs import Run
 
 NOBODY = 2**22 + 5
@@ -84,9 +84,12 @@ async def test_one_that_was_there_before_the_agent_is_followed_too(tmp_path: Pat
         assert not scene.look(pid=one.pid)
         scene.kills(2)
         await scene.hear(one)
+        assert scene.meters.next_ms() is None
         assert not scene.look(pid=one.pid)  # it is listed for a moment still, and not opened again
+        assert scene.meters.next_ms() == UNAWARE_MS
     assert scene.opened == 1
     assert scene.look("exited")
+    assert scene.meters.next_ms() is None
     assert not scene.look(pid=one.pid, started_ms=2)  # the kernel has given the number again
     assert scene.opened == 2
     scene.meters.close()
@@ -139,6 +142,17 @@ async def test_one_that_was_there_before_says_when_its_process_began(tmp_path: P
 
 def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_one_that_was_taken_for_one_that_does_not_run_is_followed_again(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    with process() as one:
+        scene.meters.meet("x", "id", one.pid)
+        scene.look("created")
+        scene.look(pid=one.pid)
+        assert scene.opened == 2
+        await scene.hear(one)
+    scene.meters.close()
 
 
 async def test_nothing_stays_open(tmp_path: Path) -> None:

@@ -332,6 +332,18 @@ async def test_one_that_needs_too_much_memory_is_told_so(tmp_path: Path) -> None
 
 
 @virtual
+async def test_an_end_that_podman_notices_late_is_known_soon_after(tmp_path: Path) -> None:
+    async with House.open(tmp_path) as house:
+        await house.order(demo(1, web(house, restart=Restart("none"))))
+        await house.until_running(1)
+        await asyncio.sleep(65)
+        house.podman.unaware_s = 3
+        house.podman.end(house.running_names[0], 3)
+        passed_s = await house.until(lambda: house.state().containers[0].state == "ended")
+        assert 3 <= passed_s < 6.5
+
+
+@virtual
 async def test_the_report_says_of_each_end_whether_it_was_for_memory(tmp_path: Path) -> None:
     async with House.open(tmp_path) as house:
         await house.order(demo(1, web(house, restart=Restart("none"))))
