@@ -389,6 +389,7 @@ async def test_everything_needs_a_login_but_what_is_public(hub: WebHub, http: ai
         path = route.resource.canonical
         for name in ("{board}", "{token}", "{version}", "{path}"):
             path = path.replace(name, "x")
+        path = path.replace("{epoch}", "x" * 16)
         async with http.request(
             route.method, hub.url + path, headers={"Origin": hub.url}, allow_redirects=False
         ) as response:
@@ -397,6 +398,7 @@ async def test_everything_needs_a_login_but_what_is_public(hub: WebHub, http: ai
     assert public == {
         "/healthz", "/ca.pem", "/join", "/renew", "/login", "/login/link", "/favicon.ico",
         "/static/{version}/{path}", "/api/v1/login",
+        "/ledger", "/ledger/{epoch}",  # forbidden to whoever shows no certificate of a board
     }  # fmt: skip
 
 
@@ -531,5 +533,6 @@ async def test_json_is_compressed(hub: WebHub, api: Api, http: aiohttp.ClientSes
         raw.get(f"{hub.url}/api/v1/openapi.json", headers={"Accept-Encoding": "gzip"}) as response,
     ):
         body = await response.read()
-    assert json.loads(gzip.decompress(body))["openapi"] == "3.1.0"
-    assert len(body) < 16_000
+    text = gzip.decompress(body)
+    assert json.loads(text)["openapi"] == "3.1.0"
+    assert len(body) * 5 < len(text)
