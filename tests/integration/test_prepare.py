@@ -18,6 +18,8 @@ SOURCES = (".ci/prepare", "pyproject.toml", "hub/web/package-lock.json", "hub/we
 
 APPS = ("podman", "netavark", "aardvark-dns", "iptables", "nft", "runc", "catatonit", "haproxy", "skopeo")
 IMAGES = ("docker-registry", "busybox")
+PROOFS = ("go",)
+"""What checks our proofs; its module of notes and trees is looked for where `make test` has put it."""
 
 
 class Machine:
@@ -31,7 +33,7 @@ class Machine:
             shutil.copy(ROOT / source, self.project / source)
         for name in SYSTEM:
             (self.bin / name).symlink_to(shutil.which(name) or name)
-        for name in ("mosquitto", "openssl", *APPS, *IMAGES):
+        for name in ("mosquitto", "openssl", *APPS, *IMAGES, *PROOFS):
             self.add(name)
         self.add("id", "echo 0")
         self.add_script(self.project / ".venv/bin/python", self._noted("python"))
