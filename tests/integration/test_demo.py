@@ -46,6 +46,7 @@ async def until_it_runs(demo: Process, times: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(150)
 async def test_a_second_start_finds_the_same_board_and_needs_no_old_login(short_path: Path) -> None:
     port = free_ports(3)[0]
     argv = [script("lichen-hub"), "demo", "--dir", str(short_path), "--port", str(port)]
