@@ -15,16 +15,17 @@ from agent.wire.errors import Corrupt, Refused
 from agent.wire.note import Signer, Verifier
 from agent.wire.package import Package
 from agent.wire.tlog import Checkpoint
-from agent.wire.usage import Record, read, split_origin
+from agent.wire.usage import Other, split_origin
+from hub.ledger.lines import Line, read_line
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A package that was read: the records of its entries, and its checkpoint, which a question may lack."""
+    """A package that was read: its entries line by line, and its checkpoint, which a question may lack."""
 
     package: Package
     epoch: str
-    records: tuple[Record, ...]
+    lines: tuple[Line | Other, ...]
     checkpoint: Checkpoint | None
 
     @property
@@ -49,7 +50,7 @@ def read_claim(package: Package, board: str, log_key: str) -> Claim:
             raise Refused(
                 f"the checkpoint of {checkpoint.size} entries does not hold those up to {package.end}"
             )
-    return Claim(package, epoch, _records(package), checkpoint)
+    return Claim(package, epoch, _lines(package), checkpoint)
 
 
 def read_checkpoint(text: str, origin: str, log_key: str) -> Checkpoint:
@@ -65,14 +66,14 @@ def key_of(origin: str, log_key: str) -> Verifier:
     return Verifier(origin, Verifier.parse(log_key).public_key)
 
 
-def _records(package: Package) -> tuple[Record, ...]:
-    records = []
+def _lines(package: Package) -> tuple[Line | Other, ...]:
+    lines = []
     for seq, entry in enumerate(package.entries, package.start + len(package.lost)):
-        record = read(entry)
-        if record.seq != seq:
-            raise Refused(f"entry {seq} says that it is number {record.seq}: entries out of order")
-        records.append(record)
-    return tuple(records)
+        line = read_line(entry)
+        if line.seq != seq:
+            raise Refused(f"entry {seq} says that it is number {line.seq}: entries out of order")
+        lines.append(line)
+    return tuple(lines)
 
 
 # --- receipts --------------------------------------------------------------------------------------

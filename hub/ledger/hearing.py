@@ -18,8 +18,9 @@ from typing import Literal
 
 from agent.wire.errors import Corrupt, Refused
 from agent.wire.tlog import Checkpoint, check_consistency
-from agent.wire.usage import EpochRecord, HoleRecord, Record
+from agent.wire.usage import EpochRecord, HoleRecord, Known
 from hub.ledger.claims import Claim
+from hub.ledger.lines import Line
 from hub.ledger.pages import Page
 from hub.ledger.trees import Growth, Tree
 from hub.store import events, ledgers, usage
@@ -150,7 +151,7 @@ class Hearing:
         skip = log.size - package.start
         lost = len(package.lost[skip:])
         skip = max(skip - len(package.lost), 0)
-        entries, records = package.entries[skip:], claim.records[skip:]
+        entries, lines = package.entries[skip:], claim.lines[skip:]
         size = sum(map(len, entries))
         await self._pay(log.board, size + lost * LEAF_BYTES)
         pending_size, pending = log.pending_size, log.pending
@@ -167,15 +168,15 @@ class Hearing:
             pending_size=pending_size,
             pending=pending,
         )
-        await page.add(after, growth, lost, entries, records)
+        await page.add(after, growth, lost, entries, lines)
         if shown.size == package.end:
             page.sign(package.checkpoint)
         if lost:
             text = f"{lost} records of its usage log, from {log.size} on, are held by nobody any more"
             self._find(log.board, "usage-hole", text)
-        await self._note_records(log, records)
+        await self._note_records(log, [line.record for line in lines if isinstance(line, Line)])
 
-    async def _note_records(self, log: LogRow, records: Sequence[Record]) -> None:
+    async def _note_records(self, log: LogRow, records: Sequence[Known | None]) -> None:
         """Note what people should hear of."""
         if records and isinstance(records[0], EpochRecord) and records[0].seq == 0:
             await self._begun(log, records[0])

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from agent.wire.tlog import HASH, Frontier
-from agent.wire.usage import Record
+from agent.wire.usage import Other
+from hub.ledger.lines import Line
 from hub.ledger.rows import Clockwork, boots_in, rows_of
 from hub.ledger.trees import Growth, open_tiles
 from hub.store import ledgers
 from hub.store.database import Tx
-from hub.store.ledgers import CheckpointRow, LogRow, RecordRow
+from hub.store.ledgers import CheckpointRow, LogRow
 
 
 @dataclass(slots=True)
@@ -27,7 +29,7 @@ class Page:
     log: LogRow
     growth: Growth
     _clockwork: Clockwork | None = None
-    _rows: list[RecordRow] = field(default_factory=list)
+    _rows: list[tuple[Any, ...]] = field(default_factory=list)
     _checkpoints: list[CheckpointRow] = field(default_factory=list)
 
     @classmethod
@@ -38,7 +40,7 @@ class Page:
         return cls(tx, log, Growth(Frontier.of(log.size, hashes), begun))
 
     async def add(
-        self, log: LogRow, growth: Growth, lost: int, entries: Sequence[bytes], records: Sequence[Record]
+        self, log: LogRow, growth: Growth, lost: int, entries: Sequence[bytes], lines: Sequence[Line | Other]
     ) -> None:
         """Take in ``lost`` entries of which only the hashes are known, and then ``entries``.
 
@@ -49,7 +51,7 @@ class Page:
             await ledgers.add_package(self.tx, log.id, before.size, None, lost, at_ms)
         if entries:
             await ledgers.add_package(self.tx, log.id, before.size + lost, entries, len(entries), at_ms)
-        self._rows += rows_of(log.id, records, await self._time(records, at_ms))
+        self._rows += rows_of(log.id, lines, await self._time(lines, at_ms))
         self.log, self.growth = log, growth
 
     def sign(self, checkpoint: str) -> None:
@@ -69,11 +71,11 @@ class Page:
         self._checkpoints = []
         await ledgers.save_log(self.tx, self.log)
 
-    async def _time(self, records: Sequence[Record], at_ms: int) -> Clockwork:
+    async def _time(self, lines: Sequence[Line | Other], at_ms: int) -> Clockwork:
         if self._clockwork is None:
             last_ms = await ledgers.last_time_ms(self.tx, self.log.id) or at_ms
             self._clockwork = Clockwork(last_ms, {})
-        for boot in sorted(boots_in(records) - self._clockwork.offsets.keys()):
+        for boot in sorted(boots_in(lines) - self._clockwork.offsets.keys()):
             offset_ms = await ledgers.known_offset_ms(self.tx, self.log.id, boot)
             self._clockwork.offsets[boot] = offset_ms
         return self._clockwork

@@ -1,6 +1,6 @@
-"""Records as rows of the store: their columns, and when they were.  Pure.
+"""Lines of a log as rows of the store: when they were.  Pure.
 
-`hub.ledger.witness` makes the rows of each package with it.  The time of a row is for lists and charts; what
+`hub.ledger.pages` makes the rows of each package with it.  The time of a row is for lists and charts; what
 is billed goes by `hub.ledger.times`, which looks at the whole log.
 """
 
@@ -8,20 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
-from agent.wire.usage import (
-    BoardRecord,
-    ClockRecord,
-    ContainerRecord,
-    EpochRecord,
-    HoleRecord,
-    Known,
-    OrderRecord,
-    Other,
-    Record,
-    SensorRecord,
-)
-from hub.store.ledgers import RecordRow
+from agent.wire.usage import Other
+from hub.ledger.lines import Line
 
 
 @dataclass(slots=True)
@@ -37,85 +27,30 @@ class Clockwork:
     offsets: dict[str, int | None]
     learned: dict[str, int] = field(default_factory=dict)
 
-    def time(self, record: Known) -> tuple[int, bool]:
-        """When a record ended, and whether that is certain."""
-        if record.clock != "unsynced":
-            offset_ms = record.wall1_ms - record.mono1_ms
-            if self.offsets.get(record.boot) is None:
-                self.learned[record.boot] = offset_ms
-            self.offsets[record.boot] = offset_ms
-        known_ms = self.offsets.get(record.boot)
+    def time(self, line: Line) -> tuple[int, int]:
+        """When a record ended, and 1 if that is certain."""
+        if line.clock != "unsynced":
+            offset_ms = line.wall1_ms - line.mono1_ms
+            if self.offsets.get(line.boot) is None:
+                self.learned[line.boot] = offset_ms
+            self.offsets[line.boot] = offset_ms
+        known_ms = self.offsets.get(line.boot)
         if known_ms is None:
-            return self.last_ms, False
-        self.last_ms = record.mono1_ms + known_ms
-        return self.last_ms, True
+            return self.last_ms, 0
+        self.last_ms = line.mono1_ms + known_ms
+        return self.last_ms, 1
 
 
-def boots_in(records: Iterable[Record]) -> set[str]:
-    """The boots that records speak of."""
-    return {record.boot for record in records if not isinstance(record, Other)}
+def boots_in(lines: Iterable[Line | Other]) -> set[str]:
+    """The boots that lines speak of."""
+    return {line.boot for line in lines if isinstance(line, Line)}
 
 
-def rows_of(log: int, records: Iterable[Record], clockwork: Clockwork) -> list[RecordRow]:
-    """The rows of records, in order; those of a later version have none, and stay as entries.
+def rows_of(log: int, lines: Iterable[Line | Other], clockwork: Clockwork) -> list[tuple[Any, ...]]:
+    """The values of a `RecordRow` for each line; those of a later version have none, and stay as entries.
 
     A record that comes before the one by which its boot knows the time gets its own with the stored ones.
     """
-    return [_row(log, record, *clockwork.time(record)) for record in records if not isinstance(record, Other)]
-
-
-def _row(log: int, record: Known, at_ms: int, is_certain: bool) -> RecordRow:
-    head = (
-        log,
-        record.seq,
-        record.type,
-        record.boot,
-        record.mono0_ms,
-        record.mono1_ms,
-        record.wall0_ms,
-        record.wall1_ms,
-        record.clock,
-        at_ms,
-        int(is_certain),
-    )
-    match record:
-        case ContainerRecord():
-            return RecordRow(
-                *head,
-                record.payer,
-                record.workspace,
-                record.app,
-                record.service,
-                record.image,
-                record.container,
-                record.run,
-                record.lease,
-                record.order,
-                record.cpu_us,
-                record.mem_byte_ms,
-                record.mem_sample_ms,
-                record.mem_peak,
-                record.io_r,
-                record.io_w,
-                record.net_rx,
-                record.net_tx,
-                int(record.reset),
-                record.oom_kills,
-                int(record.ended),
-                record.exit_code,
-            )
-        case BoardRecord():
-            return RecordRow(
-                *head,
-                cpus=record.cpus,
-                memory_bytes=record.memory_bytes,
-                disk_bytes=record.disk_bytes,
-            )
-        case SensorRecord():
-            return RecordRow(
-                *head, sensor=record.sensor, unit=record.unit, readings=record.readings, day=record.day
-            )
-        case OrderRecord():
-            return RecordRow(*head, generation=record.generation)
-        case ClockRecord() | EpochRecord() | HoleRecord():
-            return RecordRow(*head)
+    return [
+        (log, *line[:8], *clockwork.time(line), *line.columns) for line in lines if isinstance(line, Line)
+    ]

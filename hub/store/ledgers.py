@@ -11,7 +11,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import bindparam, func, insert, select, update
@@ -127,7 +126,6 @@ class ConflictRow:
 
 RECORD_COLUMNS = [usage_records.c[field.name] for field in fields(RecordRow)]
 _RECORD_NAMES = [field.name for field in fields(RecordRow)]
-_RECORD_VALUES = attrgetter(*_RECORD_NAMES)
 # Core would look at 40 values of each row to see how to bind them; SQLite takes them as they are.
 _RECORD_SQL = (
     f"INSERT INTO usage_records ({','.join(_RECORD_NAMES)})"  # noqa: S608  names of ours alone
@@ -242,17 +240,15 @@ async def save_tiles(tx: Tx, log: int, tiles: Mapping[TileKey, bytes]) -> None:
         await tx.execute(adding.on_conflict_do_update(index_elements=["log", "level", "n"], set_=newer), rows)
 
 
-async def add_records(tx: Tx, rows: Sequence[RecordRow]) -> None:
-    """Store what entries say."""
+async def add_records(tx: Tx, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Store what entries say: for each the values of a `RecordRow`."""
     if not rows:
         return
-    values = list(map(_RECORD_VALUES, rows))
     if tx.dialect.name == "sqlite":
-        await tx.exec_driver_sql(_RECORD_SQL, values)
+        await tx.exec_driver_sql(_RECORD_SQL, list(rows))
     else:
-        await tx.execute(
-            insert(usage_records), [dict(zip(_RECORD_NAMES, each, strict=True)) for each in values]
-        )
+        named = [dict(zip(_RECORD_NAMES, each, strict=True)) for each in rows]
+        await tx.execute(insert(usage_records), named)
 
 
 async def set_times(tx: Tx, log: int, boot: str, offset_ms: int) -> None:
