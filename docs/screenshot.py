@@ -1,7 +1,7 @@
 """Take docs/img/board.png of a running hub: `.venv/bin/python docs/screenshot.py`.
 
 Starts what `make run` starts, in a folder of its own, lets it measure for a while, and looks at
-the board's page as a visitor with the login link does.  Needs Debian's chromium.
+the board's page as a visitor with the login link does.  Needs chromium-headless-shell.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def lichen(folder: Path, *args: str) -> str:
 def take(link: str) -> None:
     """Log in by the link, open the board's page, and save what it shows after a while."""
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        chromium = shutil.which("chromium-headless-shell")
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.goto(link)
         page.get_by_role("button").first.click()

@@ -284,6 +284,7 @@ async def test_charts_are_as_narrow_as_the_window_becomes(visit: Any) -> None:
 async def test_the_table_below_the_charts_counts_what_arrives(hub: WebHub, visit: Any) -> None:
     page = await visit("/boards/pump-03?sensor=capacity.cpu")
     await expect(page.locator(".uplot")).to_have_count(1)
+    await eventually(lambda: hub.parts.commands.watched == {hub.id("pump-03")})  # it listens
     await hub.report("pump-03", {"capacity.cpu": 91.0})
     await expect(page.locator("[data-high]")).to_have_text(f"91{SPACE}%")
     await hub.report("pump-03", {"capacity.cpu": 13.0})

@@ -82,9 +82,10 @@ def test_what_is_missing_is_installed_once_and_named(machine: Machine) -> None:
     machine.add_apt()
     done = machine.prepare("test")
     assert done.returncode == 0, done.stderr
-    assert "installing Debian packages with apt-get: chromium" in done.stdout
+    assert "installing Debian packages with apt-get: chromium-headless-shell" in done.stdout
     calls = machine.take_calls()
-    assert calls[:2] == ["apt-get -qq update", "apt-get -qq install --no-install-recommends chromium"]
+    installed = "apt-get -qq install --no-install-recommends chromium-headless-shell"
+    assert calls[:2] == ["apt-get -qq update", installed]
     assert any(call.endswith("--editable .[dev]") for call in calls)
 
     again = machine.prepare("test")
@@ -133,7 +134,7 @@ def test_a_user_gets_packages_through_sudo(machine: Machine) -> None:
     machine.add("id", "echo 1000")
     machine.add("sudo", f'{machine._noted("sudo")}; exec "$@"')
     done = machine.prepare("test")
-    assert "installing Debian packages with sudo apt-get: chromium" in done.stdout
+    assert "installing Debian packages with sudo apt-get: chromium-headless-shell" in done.stdout
     assert machine.take_calls()[0] == "sudo apt-get -qq update"
 
 
@@ -142,14 +143,14 @@ def test_a_user_without_sudo_is_told_the_command(machine: Machine) -> None:
     machine.add("id", "echo 1000")
     done = machine.prepare("test")
     assert done.returncode == 1
-    assert "apt-get install chromium" in done.stderr
+    assert "apt-get install chromium-headless-shell" in done.stderr
     assert machine.take_calls() == []
 
 
 def test_without_apt_the_packages_are_named(machine: Machine) -> None:
     done = machine.prepare("test")
     assert done.returncode == 1
-    assert "missing: chromium." in done.stderr
+    assert "missing: chromium-headless-shell." in done.stderr
     assert machine.take_calls() == []
 
 
